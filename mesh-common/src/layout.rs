@@ -1,0 +1,36 @@
+//! Sizes and alignments of everything that crosses a map, asserted when either half is built: no padding, no niche, no pointer.
+
+use crate::{
+    addr::Addr,
+    capture::Iface,
+    event::Event,
+    service::{ServiceKey, ServiceValue},
+    settings::Settings,
+};
+
+/// Bumped when a map changes its shape: maps are pinned under a folder of this name, so that a daemon never reads its predecessor's bytes
+/// as something else.
+pub const VERSION: u32 = 1;
+
+macro_rules! assert_layout {
+    ($($type:ty: $size:literal,)*) => {
+        $(
+            const _: () = assert!(size_of::<$type>() == $size);
+            // fields of 32 bits only: with sizes that are a multiple of their alignment there is no padding
+            const _: () = assert!(align_of::<$type>() == 4);
+            #[cfg(feature = "user")]
+            #[expect(unsafe_code, reason = "aya's contract for map values: any bytes are valid and none are padding, asserted above")]
+            // SAFETY: plain 32-bit integers only, no padding by the asserts above
+            unsafe impl aya::Pod for $type {}
+        )*
+    };
+}
+
+assert_layout! {
+    Addr: 16,
+    Iface: 36,
+    ServiceKey: 20,
+    ServiceValue: 4,
+    Settings: 20,
+    Event: 48,
+}

@@ -1,0 +1,56 @@
+//! The checked, typed settings: what the rest of the daemon reads instead of flags.
+
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::ids::NodeName;
+
+/// Everything that `mesh-daemon run` needs, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// This node's name, as its Node object has it.
+    pub node: NodeName,
+    /// Directory of Kubernetes manifests: the source of objects.
+    pub manifests: PathBuf,
+    /// Pod ranges beside those that Node objects announce in `spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Workers: one current-thread runtime each.
+    pub workers: NonZeroU32,
+    /// Where `/metrics` is served.
+    pub metrics_addr: SocketAddr,
+    /// Where `/healthz` and `/readyz` are served.
+    pub health_addr: SocketAddr,
+    /// The admin socket's path.
+    pub admin_socket: PathBuf,
+    /// How long after SIGTERM open connections may go on.
+    pub drain_timeout: Duration,
+    /// What the kernel half needs.
+    pub kernel: KernelSettings,
+}
+
+/// What is written into the node's kernel; `detach` reads the same flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelSettings {
+    /// Directory on a bpffs where links and maps are pinned.
+    pub pin_dir: PathBuf,
+    /// How TC programs are attached.
+    pub attach: AttachMode,
+    /// Marks; `workers` is filled in when the daemon starts.
+    pub marks: mesh_common::settings::Settings,
+    /// Routing table that delivers steered packets locally.
+    pub route_table: u32,
+    /// Preference of the first of three consecutive routing rules.
+    pub rule_preference: u32,
+}
+
+/// How TC programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// TCX links where the kernel has them (6.6 and later), else clsact filters.
+    Auto,
+    /// TCX links or nothing.
+    Tcx,
+    /// clsact filters with a fixed handle and priority.
+    Clsact,
+}

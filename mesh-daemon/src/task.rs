@@ -1,0 +1,73 @@
+//! The one place that spawns: tasks of a worker's own thread, and the workers' threads. A task that panics ends alone and is counted.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use tokio::task::JoinHandle;
+
+/// Tasks that panicked since the start; a number above 0 is a bug worth reporting.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Tasks that panicked since the start.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// Spawns onto the current thread's [`tokio::task::LocalSet`]. The name appears in the log if it panics.
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<Option<F::Output>>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    tokio::task::spawn_local(async move {
+        let guard = PanicGuard { name };
+        let output = future.await;
+        std::mem::forget(guard);
+        Some(output)
+    })
+}
+
+/// Runs `main` on a current-thread runtime of a new thread, and hands back the thread.
+///
+/// # Errors
+/// If the kernel refuses the thread or the runtime's descriptors.
+pub fn thread<F, Fut>(name: String, main: F) -> std::io::Result<std::thread::JoinHandle<()>>
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name).spawn(move || {
+        tokio::task::LocalSet::new().block_on(&runtime, async move { main().await });
+    })
+}
+
+/// Lets hyper spawn what it needs (HTTP/2 streams) onto the current thread.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        spawn("http2", future);
+    }
+}
+
+/// Dropped without being forgotten only when the task unwinds or is aborted.
+struct PanicGuard {
+    name: &'static str,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(task = self.name, "a task panicked; it ended alone");
+        }
+    }
+}

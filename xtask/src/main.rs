@@ -1,0 +1,2 @@
+//! Weft commands.
+fn main() {}
