@@ -10,3 +10,5 @@ pub use inputs::{
 };
 pub use snapshot::{Capture, Content, NotCaptured, Snapshot, Upstream, UpstreamEndpoint, Workload};
 pub use tables::{Attachment, Program, Tables};
+mod diff;
+pub use diff::Diff;
