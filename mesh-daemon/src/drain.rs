@@ -21,7 +21,13 @@ pub fn channel() -> (Signal, Watch) {
     let (stop, stopped) = watch::channel(false);
     // nothing is ever sent: closing is the message
     let (alive, done) = mpsc::channel(1);
-    (Signal { stop, done }, Watch { stop: stopped, _alive: alive })
+    (
+        Signal { stop, done },
+        Watch {
+            stop: stopped,
+            _alive: alive,
+        },
+    )
 }
 
 impl Signal {

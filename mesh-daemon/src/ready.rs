@@ -24,7 +24,10 @@ impl Readiness {
     pub fn wait_for(&self, what: impl Into<String>) -> Pending {
         let what = what.into();
         self.lock().insert(what.clone());
-        Pending { what, readiness: self.clone() }
+        Pending {
+            what,
+            readiness: self.clone(),
+        }
     }
 
     /// What is still waited for, in order; empty when ready.

@@ -66,8 +66,12 @@ fn set_mark(skb: *mut __sk_buff, mask: u32, mark: u32) {
 /// Says in the ring buffer what was dropped.
 #[inline(always)]
 fn report(ctx: &TcContext, layer: Layer, counter: Counter) {
-    let Some(packet) = packet::parse(ctx, layer) else { return };
-    let Some(mut entry) = WEFT_EVENTS.reserve::<Event>(0) else { return count(Counter::EventLost) };
+    let Some(packet) = packet::parse(ctx, layer) else {
+        return;
+    };
+    let Some(mut entry) = WEFT_EVENTS.reserve::<Event>(0) else {
+        return count(Counter::EventLost);
+    };
     entry.write(Event {
         reason: counter as u32,
         // SAFETY: the program's own context

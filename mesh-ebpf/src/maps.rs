@@ -17,7 +17,8 @@ use mesh_common::{
 #[map]
 pub static WEFT_IFACES: HashMap<u32, Iface> = HashMap::with_max_entries(IFACES_MAX, BPF_F_NO_PREALLOC);
 #[map]
-pub static WEFT_SERVICES: HashMap<ServiceKey, ServiceValue> = HashMap::with_max_entries(SERVICES_MAX, BPF_F_NO_PREALLOC);
+pub static WEFT_SERVICES: HashMap<ServiceKey, ServiceValue> =
+    HashMap::with_max_entries(SERVICES_MAX, BPF_F_NO_PREALLOC);
 #[map]
 pub static WEFT_POD_RANGES: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(POD_RANGES_MAX, BPF_F_NO_PREALLOC);
 #[map]

@@ -59,12 +59,20 @@ pub fn parse(ctx: &TcContext, layer: Layer) -> Option<Packet> {
         PROTOCOL_ICMP if !v6 => {
             let kind: u8 = ctx.load(ip.payload).ok()?;
             // destination unreachable, time exceeded, parameter problem
-            if matches!(kind, 3 | 11 | 12) { quoted(ctx, ip.payload + ICMP_ERROR_BYTES, false) } else { None }
+            if matches!(kind, 3 | 11 | 12) {
+                quoted(ctx, ip.payload + ICMP_ERROR_BYTES, false)
+            } else {
+                None
+            }
         }
         PROTOCOL_ICMPV6 if v6 => {
             let kind: u8 = ctx.load(ip.payload).ok()?;
             // unreachable, packet too big, time exceeded, parameter problem
-            if matches!(kind, 1..=4) { quoted(ctx, ip.payload + ICMP_ERROR_BYTES, true) } else { None }
+            if matches!(kind, 1..=4) {
+                quoted(ctx, ip.payload + ICMP_ERROR_BYTES, true)
+            } else {
+                None
+            }
         }
         _ => None,
     }
@@ -98,7 +106,11 @@ fn tcp(ctx: &TcContext, ip: &Ip) -> Option<Packet> {
     let flags: u8 = ctx.load(ip.payload + 13).ok()?;
     let ports: [u16; 2] = ctx.load(ip.payload).ok()?;
     Some(Packet {
-        kind: if flags & (TCP_SYN | TCP_ACK) == TCP_SYN { Kind::Syn } else { Kind::Segment },
+        kind: if flags & (TCP_SYN | TCP_ACK) == TCP_SYN {
+            Kind::Syn
+        } else {
+            Kind::Segment
+        },
         source: ip.source,
         destination: ip.destination,
         source_port: port_from_wire(ports[0]),

@@ -25,7 +25,9 @@ const CURRENT_NETNS: u64 = -1i64 as u64;
 /// Looks for the daemon's socket of a running connection, and assigns it where asked.
 #[inline(always)]
 pub fn running(ctx: &TcContext, packet: &Packet, asked: IfFound) -> Found {
-    let Some(settings) = WEFT_SETTINGS.get(0) else { return Found::None };
+    let Some(settings) = WEFT_SETTINGS.get(0) else {
+        return Found::None;
+    };
     let skb = ctx.skb.skb;
     // SAFETY: the context is the kernel's; `socket` is checked for null and released below
     unsafe {
@@ -33,7 +35,12 @@ pub fn running(ctx: &TcContext, packet: &Packet, asked: IfFound) -> Found {
         if socket.is_null() {
             return Found::None;
         }
-        let found = if !is_ours(state(socket), packet.kind, settings.mark_mask, settings.mark_transparent) {
+        let found = if !is_ours(
+            state(socket),
+            packet.kind,
+            settings.mark_mask,
+            settings.mark_transparent,
+        ) {
             Found::None
         } else if asked != IfFound::Assign {
             Found::Ours
@@ -50,8 +57,12 @@ pub fn running(ctx: &TcContext, packet: &Packet, asked: IfFound) -> Found {
 /// Gives a new connection to the listener of the worker that its source port names.
 #[inline(always)]
 pub fn hand_over(ctx: &TcContext, packet: &Packet) -> Listener {
-    let Some(Settings { workers, .. }) = WEFT_SETTINGS.get(0) else { return Listener::Absent };
-    let Some(worker) = worker_of(packet.source_port, *workers) else { return Listener::Absent };
+    let Some(Settings { workers, .. }) = WEFT_SETTINGS.get(0) else {
+        return Listener::Absent;
+    };
+    let Some(worker) = worker_of(packet.source_port, *workers) else {
+        return Listener::Absent;
+    };
     let mut slot = listener_slot(worker, !packet.source.is_v4());
     // SAFETY: the map is a SOCKMAP, whose look-up gives a referenced socket or null; it is released below
     unsafe {
@@ -62,7 +73,11 @@ pub fn hand_over(ctx: &TcContext, packet: &Packet) -> Listener {
         }
         let refused = bpf_sk_assign(ctx.skb.skb.cast(), listener, 0);
         bpf_sk_release(listener);
-        if refused == 0 { Listener::Assigned } else { Listener::Failed }
+        if refused == 0 {
+            Listener::Assigned
+        } else {
+            Listener::Failed
+        }
     }
 }
 
@@ -102,7 +117,15 @@ unsafe fn state(socket: *mut bpf_sock) -> SocketState {
         if state == BPF_TCP_TIME_WAIT {
             return SocketState::TimeWait;
         }
-        let marked = if state == BPF_TCP_NEW_SYN_RECV { bpf_get_listener_sock(socket) } else { bpf_sk_fullsock(socket) };
-        if marked.is_null() { SocketState::Unreadable } else { SocketState::Marked((*marked).mark) }
+        let marked = if state == BPF_TCP_NEW_SYN_RECV {
+            bpf_get_listener_sock(socket)
+        } else {
+            bpf_sk_fullsock(socket)
+        };
+        if marked.is_null() {
+            SocketState::Unreadable
+        } else {
+            SocketState::Marked((*marked).mark)
+        }
     }
 }

@@ -30,7 +30,9 @@ macro_rules! next {
 /// What a pod sends.
 #[inline(always)]
 pub fn from_pod(ctx: &TcContext) -> Verdict {
-    let Some(packet) = packet::parse(ctx, Layer::Ethernet) else { return Verdict::Pass(Counter::PassNotTcp) };
+    let Some(packet) = packet::parse(ctx, Layer::Ethernet) else {
+        return Verdict::Pass(Counter::PassNotTcp);
+    };
     let ifindex = ifindex(ctx);
     // SAFETY: the daemon replaces entries whole; a reader sees the old or the new one
     let Some(iface) = (unsafe { WEFT_IFACES.get(&ifindex) }) else {
@@ -46,7 +48,9 @@ pub fn from_pod(ctx: &TcContext) -> Verdict {
 /// What reaches the node from elsewhere: answers to the daemon's own connections.
 #[inline(always)]
 pub fn from_net(ctx: &TcContext, layer: Layer) -> Verdict {
-    let Some(packet) = packet::parse(ctx, layer) else { return Verdict::Pass(Counter::PassNotTcp) };
+    let Some(packet) = packet::parse(ctx, layer) else {
+        return Verdict::Pass(Counter::PassNotTcp);
+    };
     let if_found = next!(decide::arrival_from_net(&packet, to_node(&packet)));
     next!(decide::running(if_found, socket::running(ctx, &packet, if_found)));
     decide::nobody()
@@ -60,7 +64,10 @@ fn to_node(packet: &Packet) -> bool {
 
 #[inline(always)]
 fn to_mesh(packet: &Packet) -> bool {
-    let key = ServiceKey { addr: packet.destination, port: u32::from(packet.destination_port) };
+    let key = ServiceKey {
+        addr: packet.destination,
+        port: u32::from(packet.destination_port),
+    };
     // SAFETY: only presence is read
     unsafe { WEFT_SERVICES.get(&key) }.is_some() || in_pod_range(packet.destination)
 }

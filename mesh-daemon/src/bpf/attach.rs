@@ -63,7 +63,13 @@ pub struct Attached {
 impl Attached {
     /// Nothing is known yet: the first call of [`Attached::apply`] replaces what a predecessor left, and removes what is not wanted.
     pub fn new(way: Way, pins: Pins, netlink: rtnetlink::Handle) -> Self {
-        Self { way, pins, netlink, standing: BTreeMap::new(), pruned: false }
+        Self {
+            way,
+            pins,
+            netlink,
+            standing: BTreeMap::new(),
+            pruned: false,
+        }
     }
 
     /// Forgets what stands, so that the next call attaches everything anew: mends what somebody else removed.
@@ -110,13 +116,20 @@ impl Attached {
     /// Detaches what is not wanted: links by their pins, filters on interfaces that this process knew; on the first call everywhere.
     async fn prune(&mut self, want: &BTreeMap<u32, Attachment>) -> Result<(), Error> {
         for (ifindex, program, path) in self.pins.pinned_links() {
-            let wanted = want.get(&ifindex).is_some_and(|attachment| attachment.program.name() == program);
+            let wanted = want
+                .get(&ifindex)
+                .is_some_and(|attachment| attachment.program.name() == program);
             if self.way != Way::Tcx || !wanted {
                 pins::remove_file(&path)?;
             }
         }
         let first = !std::mem::replace(&mut self.pruned, true);
-        let gone: Vec<u32> = self.standing.keys().filter(|ifindex| !want.contains_key(ifindex)).copied().collect();
+        let gone: Vec<u32> = self
+            .standing
+            .keys()
+            .filter(|ifindex| !want.contains_key(ifindex))
+            .copied()
+            .collect();
         if first || (self.way == Way::Clsact && !gone.is_empty()) {
             for (ifindex, interface) in filters::interfaces(&self.netlink).await? {
                 if self.way == Way::Tcx || !want.contains_key(&ifindex) {
@@ -136,7 +149,9 @@ impl Attached {
 /// # Errors
 /// [`Error::Missing`].
 pub fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, Error> {
-    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(Error::Missing(name))
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(Error::Missing(name))
 }
 
 /// Replaces the program of the link that a predecessor pinned, or attaches anew and pins.
@@ -151,17 +166,30 @@ fn attach_tcx(
     if let Some(link) = pinned(&path) {
         match program.attach_to_link(link) {
             // the pin holds it; ours is dropped
-            Ok(id) => return program.take_link(id).map(drop).map_err(|error| refused(name, interface, &error)),
+            Ok(id) => {
+                return program
+                    .take_link(id)
+                    .map(drop)
+                    .map_err(|error| refused(name, interface, &error));
+            }
             // the interface of that index is gone, or somebody detached it: attach anew
             Err(_) => pins::remove_file(&path)?,
         }
     }
     let id = program
-        .attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::TcxOrder(LinkOrder::default()))
+        .attach_with_options(
+            interface,
+            TcAttachType::Ingress,
+            TcAttachOptions::TcxOrder(LinkOrder::default()),
+        )
         .map_err(|error| refused(name, interface, &error))?;
-    let link = program.take_link(id).map_err(|error| refused(name, interface, &error))?;
+    let link = program
+        .take_link(id)
+        .map_err(|error| refused(name, interface, &error))?;
     let link: FdLink = link.try_into().map_err(|error| refused(name, interface, &error))?;
-    link.pin(&path).map(drop).map_err(|error| refused(name, interface, &error))
+    link.pin(&path)
+        .map(drop)
+        .map_err(|error| refused(name, interface, &error))
 }
 
 fn pinned(path: &std::path::Path) -> Option<SchedClassifierLink> {
@@ -169,5 +197,9 @@ fn pinned(path: &std::path::Path) -> Option<SchedClassifierLink> {
 }
 
 fn refused(program: &'static str, interface: &str, error: &dyn std::error::Error) -> Error {
-    Error::Attach { program, interface: interface.to_owned(), reason: error::chain(error) }
+    Error::Attach {
+        program,
+        interface: interface.to_owned(),
+        reason: error::chain(error),
+    }
 }

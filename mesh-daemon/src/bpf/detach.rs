@@ -29,7 +29,11 @@ pub async fn everything(settings: &KernelSettings, netlink: &rtnetlink::Handle) 
         removed.links += 1;
     }
     for (ifindex, interface) in filters::interfaces(netlink).await? {
-        removed.filters += filters::on_ingress(netlink, ifindex).await?.iter().filter(|filter| filter.is_ours()).count();
+        removed.filters += filters::on_ingress(netlink, ifindex)
+            .await?
+            .iter()
+            .filter(|filter| filter.is_ours())
+            .count();
         filters::detach(netlink, &pins, ifindex, &interface).await?;
     }
     steering::remove(settings).await?;

@@ -9,7 +9,9 @@ pub enum Error {
     #[error("this mesh-daemon was built without its kernel half: run `cargo xtask build-ebpf` and build it again")]
     NoObject,
     /// The kernel did not take the object.
-    #[error("the kernel refused Weft's BPF object: {0}; it needs kernel 6.1 or later with BPF and BTF, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error(
+        "the kernel refused Weft's BPF object: {0}; it needs kernel 6.1 or later with BPF and BTF, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
+    )]
     Load(String),
     /// A program was refused.
     #[error("the kernel refused the BPF program {program}: {reason}")]
@@ -67,7 +69,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel refused a netlink request.
-    #[error("netlink request to {action} failed: {reason}; the daemon needs CAP_NET_ADMIN in the node's network namespace")]
+    #[error(
+        "netlink request to {action} failed: {reason}; the daemon needs CAP_NET_ADMIN in the node's network namespace"
+    )]
     Netlink {
         /// What was tried.
         action: &'static str,
@@ -79,7 +83,10 @@ pub enum Error {
 impl Error {
     /// With an aya error's whole chain of causes in words.
     pub(super) fn map(map: &'static str, error: &dyn std::error::Error) -> Self {
-        Self::Map { map, reason: chain(error) }
+        Self::Map {
+            map,
+            reason: chain(error),
+        }
     }
 }
 

@@ -35,7 +35,9 @@ pub struct Filter {
 impl Filter {
     /// Whether it is one of Weft's.
     pub fn is_ours(&self) -> bool {
-        self.program.as_deref().is_some_and(|name| name.starts_with(NAME_PREFIX))
+        self.program
+            .as_deref()
+            .is_some_and(|name| name.starts_with(NAME_PREFIX))
     }
 }
 
@@ -51,20 +53,33 @@ pub async fn attach(
     ifindex: u32,
     interface: &str,
 ) -> Result<(), Error> {
-    let refused =
-        |error: &dyn std::error::Error| Error::Attach { program: name, interface: interface.to_owned(), reason: error::chain(error) };
+    let refused = |error: &dyn std::error::Error| Error::Attach {
+        program: name,
+        interface: interface.to_owned(),
+        reason: error::chain(error),
+    };
     let standing = on_ingress(netlink, ifindex).await?;
-    let slot = standing.iter().find(|filter| filter.priority == PRIORITY && filter.handle == HANDLE);
+    let slot = standing
+        .iter()
+        .find(|filter| filter.priority == PRIORITY && filter.handle == HANDLE);
     let link = match slot {
-        Some(filter) if filter.is_ours() => {
-            program.attach_to_link(own_link(interface).map_err(|error| refused(&error))?).map_err(|error| refused(&error))?
-        }
+        Some(filter) if filter.is_ours() => program
+            .attach_to_link(own_link(interface).map_err(|error| refused(&error))?)
+            .map_err(|error| refused(&error))?,
         Some(_) => {
-            return Err(Error::ForeignFilter { interface: interface.to_owned(), priority: PRIORITY, handle: HANDLE });
+            return Err(Error::ForeignFilter {
+                interface: interface.to_owned(),
+                priority: PRIORITY,
+                handle: HANDLE,
+            });
         }
         None => {
             add_qdisc(pins, ifindex, interface).map_err(|error| refused(&error))?;
-            let options = NlOptions { priority: PRIORITY, handle: TcHandle::from(HANDLE), ..NlOptions::default() };
+            let options = NlOptions {
+                priority: PRIORITY,
+                handle: TcHandle::from(HANDLE),
+                ..NlOptions::default()
+            };
             program
                 .attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(options))
                 .map_err(|error| refused(&error))?
@@ -80,7 +95,11 @@ pub async fn attach(
 /// # Errors
 /// [`Error::Attach`] or [`Error::Netlink`].
 pub async fn detach(netlink: &rtnetlink::Handle, pins: &Pins, ifindex: u32, interface: &str) -> Result<(), Error> {
-    for filter in on_ingress(netlink, ifindex).await?.iter().filter(|filter| filter.is_ours()) {
+    for filter in on_ingress(netlink, ifindex)
+        .await?
+        .iter()
+        .filter(|filter| filter.is_ours())
+    {
         let handle = TcHandle::from(filter.handle);
         SchedClassifierLink::attached(interface, TcAttachType::Ingress, filter.priority, handle, None)
             .map_err(aya::programs::ProgramError::from)
@@ -128,17 +147,28 @@ async fn read(
             Ok(message) => message,
             // no clsact qdisc, or the interface is gone: no filters
             Err(rtnetlink::Error::NetlinkError(refused))
-                if refused.code.is_some_and(|code| matches!(-code.get(), libc::EINVAL | libc::ENOENT | libc::ENODEV)) =>
+                if refused
+                    .code
+                    .is_some_and(|code| matches!(-code.get(), libc::EINVAL | libc::ENOENT | libc::ENODEV)) =>
             {
                 break;
             }
-            Err(error) => return Err(Error::Netlink { action: "list TC filters", reason: error.to_string() }),
+            Err(error) => {
+                return Err(Error::Netlink {
+                    action: "list TC filters",
+                    reason: error.to_string(),
+                });
+            }
         };
         let handle = u32::from(message.header.handle);
         // a filter without a handle is the header of its priority, not a filter
         if handle != 0 {
             let priority = u16::try_from(message.header.info >> 16).unwrap_or_default();
-            filters.push(Filter { priority, handle, program: program_name(&message.attributes) });
+            filters.push(Filter {
+                priority,
+                handle,
+                program: program_name(&message.attributes),
+            });
         }
     }
     Ok(filters)
@@ -174,10 +204,10 @@ async fn delete_qdisc(netlink: &rtnetlink::Handle, ifindex: u32) -> Result<(), E
     message.header.parent = TcHandle::CLSACT;
     message.header.handle = TcHandle::from(0xffff_0000);
     message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
-    request
-        .execute()
-        .await
-        .map_err(|error| Error::Netlink { action: "remove the clsact qdisc", reason: error.to_string() })
+    request.execute().await.map_err(|error| Error::Netlink {
+        action: "remove the clsact qdisc",
+        reason: error.to_string(),
+    })
 }
 
 fn own_link(interface: &str) -> std::io::Result<SchedClassifierLink> {
@@ -201,7 +231,10 @@ pub async fn interfaces(netlink: &rtnetlink::Handle) -> Result<Vec<(u32, String)
         .execute()
         .try_collect()
         .await
-        .map_err(|error| Error::Netlink { action: "list interfaces", reason: error.to_string() })?;
+        .map_err(|error| Error::Netlink {
+            action: "list interfaces",
+            reason: error.to_string(),
+        })?;
     Ok(links
         .into_iter()
         .filter_map(|link| {

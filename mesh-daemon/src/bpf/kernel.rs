@@ -87,7 +87,10 @@ impl Kernel {
         for program in names::PROGRAMS {
             attach::classifier(&mut ebpf, program)?
                 .load()
-                .map_err(|error| Error::Program { program, reason: error::chain(&error) })?;
+                .map_err(|error| Error::Program {
+                    program,
+                    reason: error::chain(&error),
+                })?;
         }
         Ok(Self {
             attached: Attached::new(way, pins.clone(), netlink),
@@ -95,7 +98,11 @@ impl Kernel {
             metrics,
             settings: take(&mut ebpf, names::MAP_SETTINGS)?,
             listeners: take(&mut ebpf, names::MAP_LISTENERS)?,
-            ifaces: KernelHash::new(names::MAP_IFACES, IFACES_MAX, take::<HashMap<_, _, _>>(&mut ebpf, names::MAP_IFACES)?),
+            ifaces: KernelHash::new(
+                names::MAP_IFACES,
+                IFACES_MAX,
+                take::<HashMap<_, _, _>>(&mut ebpf, names::MAP_IFACES)?,
+            ),
             services: KernelHash::new(
                 names::MAP_SERVICES,
                 SERVICES_MAX,
@@ -140,14 +147,33 @@ impl Kernel {
     pub async fn apply(&mut self, tables: &Tables) -> Result<Applied, Error> {
         let node_addrs = tables.node_addrs.iter().map(|addr| (*addr, 1)).collect();
         let pod_ranges = tables.pod_ranges.iter().map(|range| (*range, 1)).collect();
-        sync(&mut self.node_addrs, &mut self.known.node_addrs, &node_addrs, &self.metrics)?;
-        sync(&mut self.pod_ranges, &mut self.known.pod_ranges, &pod_ranges, &self.metrics)?;
-        sync(&mut self.services, &mut self.known.services, &tables.services, &self.metrics)?;
+        sync(
+            &mut self.node_addrs,
+            &mut self.known.node_addrs,
+            &node_addrs,
+            &self.metrics,
+        )?;
+        sync(
+            &mut self.pod_ranges,
+            &mut self.known.pod_ranges,
+            &pod_ranges,
+            &self.metrics,
+        )?;
+        sync(
+            &mut self.services,
+            &mut self.known.services,
+            &tables.services,
+            &self.metrics,
+        )?;
         let failed = self.attached.apply(&mut self.ebpf, &tables.attachments).await;
-        let applied = Applied { held_back: way_back_is_missing(tables, &failed), failed };
+        let applied = Applied {
+            held_back: way_back_is_missing(tables, &failed),
+            failed,
+        };
         let ifaces = capturing(tables, &applied);
         sync(&mut self.ifaces, &mut self.known.ifaces, &ifaces, &self.metrics)?;
-        self.metrics.attached(tables.attachments.len() - applied.failed.len(), applied.failed.len());
+        self.metrics
+            .attached(tables.attachments.len() - applied.failed.len(), applied.failed.len());
         Ok(applied)
     }
 
@@ -165,9 +191,13 @@ impl Kernel {
     pub fn listen(&mut self, marks: Settings, workers: &[ListenerFds]) -> Result<(), Error> {
         let refused = |error| Error::map(names::MAP_LISTENERS, &error);
         for (worker, fds) in (0u32..).zip(workers) {
-            self.listeners.set(listener_slot(worker, false), &Fd(fds.v4), 0).map_err(refused)?;
+            self.listeners
+                .set(listener_slot(worker, false), &Fd(fds.v4), 0)
+                .map_err(refused)?;
             if let Some(v6) = fds.v6 {
-                self.listeners.set(listener_slot(worker, true), &Fd(v6), 0).map_err(refused)?;
+                self.listeners
+                    .set(listener_slot(worker, true), &Fd(v6), 0)
+                    .map_err(refused)?;
             }
         }
         let workers = u32::try_from(workers.len()).unwrap_or(u32::MAX);
@@ -207,7 +237,10 @@ where
 /// Whether an interface that is no pod's and still exists has no program.
 fn way_back_is_missing(tables: &Tables, failed: &[(u32, Error)]) -> bool {
     failed.iter().any(|(ifindex, _)| {
-        tables.attachments.get(ifindex).is_some_and(|attachment| attachment.program != Program::FromPod)
+        tables
+            .attachments
+            .get(ifindex)
+            .is_some_and(|attachment| attachment.program != Program::FromPod)
     })
 }
 
@@ -227,7 +260,12 @@ fn drop_misfits(pins: &Pins) -> Result<(), Error> {
     // (name, key bytes, value bytes, entries); a trie's key starts with the prefix length
     let shapes = [
         (names::MAP_IFACES, 4, size_of::<Iface>(), IFACES_MAX),
-        (names::MAP_SERVICES, size_of::<ServiceKey>(), size_of::<ServiceValue>(), SERVICES_MAX),
+        (
+            names::MAP_SERVICES,
+            size_of::<ServiceKey>(),
+            size_of::<ServiceValue>(),
+            SERVICES_MAX,
+        ),
         (names::MAP_POD_RANGES, 4 + size_of::<Addr>(), 4, POD_RANGES_MAX),
         (names::MAP_NODE_ADDRS, size_of::<Addr>(), 4, NODE_ADDRS_MAX),
         (names::MAP_LISTENERS, 4, 4, LISTENER_SLOTS),
@@ -238,7 +276,8 @@ fn drop_misfits(pins: &Pins) -> Result<(), Error> {
     for (name, key, value, entries) in shapes {
         let path = pins.map(name);
         let Some(info) = pinned_map(&path) else { continue };
-        let fits = info.key_size() as usize == key && info.value_size() as usize == value && info.max_entries() == entries;
+        let fits =
+            info.key_size() as usize == key && info.value_size() as usize == value && info.max_entries() == entries;
         if !fits {
             tracing::warn!(map = name, "a pinned map has another shape; it is made anew");
             pins::remove_file(&path)?;

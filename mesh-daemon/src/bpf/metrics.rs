@@ -32,22 +32,34 @@ impl Metrics {
             writes: register(
                 registry,
                 IntCounterVec::new(
-                    Opts::new("weft_bpf_map_writes_total", "Writes to BPF maps by operation: upsert, delete, failed."),
+                    Opts::new(
+                        "weft_bpf_map_writes_total",
+                        "Writes to BPF maps by operation: upsert, delete, failed.",
+                    ),
                     &["map", "operation"],
                 ),
             ),
             attached: register(
                 registry,
-                IntGauge::new("weft_bpf_programs_attached", "Interfaces on which a program of ours stands."),
+                IntGauge::new(
+                    "weft_bpf_programs_attached",
+                    "Interfaces on which a program of ours stands.",
+                ),
             ),
             attach_failed: register(
                 registry,
-                IntGauge::new("weft_bpf_programs_missing", "Interfaces on which a program could not be attached."),
+                IntGauge::new(
+                    "weft_bpf_programs_missing",
+                    "Interfaces on which a program could not be attached.",
+                ),
             ),
             mended: register(
                 registry,
                 IntCounterVec::new(
-                    Opts::new("weft_steering_mended_total", "Times that something of the node's set-up was put back, by what: nftables, rules."),
+                    Opts::new(
+                        "weft_steering_mended_total",
+                        "Times that something of the node's set-up was put back, by what: nftables, rules.",
+                    ),
                     &["what"],
                 ),
             ),
@@ -55,7 +67,9 @@ impl Metrics {
     }
 
     pub(super) fn synced(&self, map: &str, changed: &Changed, entries: usize, capacity: u32) {
-        self.entries.with_label_values(&[map]).set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.entries
+            .with_label_values(&[map])
+            .set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.capacity.with_label_values(&[map]).set(i64::from(capacity));
         self.writes.with_label_values(&[map, "upsert"]).inc_by(changed.upserts);
         self.writes.with_label_values(&[map, "delete"]).inc_by(changed.deletes);
@@ -87,7 +101,10 @@ impl Decisions {
             "weft_capture_decisions_total",
             "Packets by what the kernel half decided. Counted since the programs were first loaded on this node.",
         );
-        registry.register(Box::new(Self { counters, metric: IntCounterVec::new(opts, &["decision"])? }))
+        registry.register(Box::new(Self {
+            counters,
+            metric: IntCounterVec::new(opts, &["decision"])?,
+        }))
     }
 }
 

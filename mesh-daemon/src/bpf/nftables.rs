@@ -1,3 +1,5 @@
 //! stub
 use super::Error;
-pub fn remove() -> Result<(), Error> { Ok(()) }
+pub fn remove() -> Result<(), Error> {
+    Ok(())
+}

@@ -10,5 +10,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/we
 /// # Errors
 /// [`Error::NoObject`] if the daemon was built without it.
 pub fn bytes() -> Result<&'static [u8], Error> {
-    if OBJECT.is_empty() { Err(Error::NoObject) } else { Ok(OBJECT) }
+    if OBJECT.is_empty() {
+        Err(Error::NoObject)
+    } else {
+        Ok(OBJECT)
+    }
 }

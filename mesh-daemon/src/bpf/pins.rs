@@ -28,7 +28,11 @@ impl Pins {
     /// [`Error::Pin`].
     pub fn create(&self) -> Result<(), Error> {
         for dir in [self.maps(), self.links(), self.qdiscs()] {
-            fs::create_dir_all(&dir).map_err(|source| Error::Pin { action: "create the folder", path: dir, source })?;
+            fs::create_dir_all(&dir).map_err(|source| Error::Pin {
+                action: "create the folder",
+                path: dir,
+                source,
+            })?;
         }
         Ok(())
     }
@@ -76,7 +80,9 @@ impl Pins {
 
     /// Interfaces whose clsact qdisc we added.
     pub fn own_qdiscs(&self) -> Vec<u32> {
-        entries(&self.qdiscs()).filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
+        entries(&self.qdiscs())
+            .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
+            .collect()
     }
 
     /// Whether nothing is pinned: no daemon has run here since the last detach.
@@ -88,7 +94,11 @@ impl Pins {
     pub fn prune_other_layouts(&self) {
         let current = self.maps();
         for dir in entries(&self.root).filter(|path| *path != current) {
-            if dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("maps-v")) {
+            if dir
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with("maps-v"))
+            {
                 remove_tree(&dir);
             }
         }
@@ -117,9 +127,11 @@ impl Pins {
 /// [`Error::Pin`].
 pub fn remove_file(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(Error::Pin { action: "unpin", path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Pin {
+            action: "unpin",
+            path: path.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -127,14 +139,21 @@ pub fn remove_file(path: &Path) -> Result<(), Error> {
 /// Remembers, or forgets, that the interface's clsact qdisc is ours. Failing to remember leaves an empty qdisc behind, nothing worse.
 pub fn remember_qdisc(pins: &Pins, ifindex: u32, ours: bool) {
     let mark = pins.qdisc(ifindex);
-    let done = if ours { fs::create_dir_all(&mark) } else { fs::remove_dir(&mark) };
+    let done = if ours {
+        fs::create_dir_all(&mark)
+    } else {
+        fs::remove_dir(&mark)
+    };
     if let Err(error) = done {
         tracing::debug!(path = %mark.display(), %error, "cannot update the mark of a qdisc");
     }
 }
 
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
-    fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+    fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
 }
 
 /// bpffs knows no recursive removal of its own and at most two levels stand here.

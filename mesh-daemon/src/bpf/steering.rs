@@ -1,3 +1,6 @@
 //! stub
-use super::Error; use crate::config::KernelSettings;
-pub async fn remove(_: &KernelSettings) -> Result<(), Error> { Ok(()) }
+use super::Error;
+use crate::config::KernelSettings;
+pub async fn remove(_: &KernelSettings) -> Result<(), Error> {
+    Ok(())
+}

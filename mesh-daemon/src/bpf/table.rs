@@ -67,7 +67,10 @@ where
         table.upsert(key, value)?;
     }
     *have = Some(want.clone());
-    Ok(Changed { upserts: upserts.len() as u64, deletes: deletes.len() as u64 })
+    Ok(Changed {
+        upserts: upserts.len() as u64,
+        deletes: deletes.len() as u64,
+    })
 }
 
 /// A hash map in the kernel.
@@ -95,11 +98,16 @@ impl<K: aya::Pod + Ord, V: aya::Pod> Table<K, V> for KernelHash<K, V> {
     }
 
     fn read(&self) -> Result<BTreeMap<K, V>, Error> {
-        self.map.iter().collect::<Result<_, _>>().map_err(|error| Error::map(self.name, &error))
+        self.map
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(|error| Error::map(self.name, &error))
     }
 
     fn upsert(&mut self, key: &K, value: &V) -> Result<(), Error> {
-        self.map.insert(*key, *value, 0).map_err(|error| Error::map(self.name, &error))
+        self.map
+            .insert(*key, *value, 0)
+            .map_err(|error| Error::map(self.name, &error))
     }
 
     fn delete(&mut self, key: &K) -> Result<(), Error> {
@@ -140,7 +148,9 @@ impl Table<(u32, Addr), u32> for KernelTrie {
     }
 
     fn upsert(&mut self, (bits, network): &(u32, Addr), value: &u32) -> Result<(), Error> {
-        self.map.insert(&Key::new(*bits, *network), *value, 0).map_err(|error| Error::map(self.name, &error))
+        self.map
+            .insert(&Key::new(*bits, *network), *value, 0)
+            .map_err(|error| Error::map(self.name, &error))
     }
 
     fn delete(&mut self, (bits, network): &(u32, Addr)) -> Result<(), Error> {
