@@ -20,9 +20,9 @@ use tokio::{
 use crate::task;
 
 /// Most connections of one listener: a few scrapers, probes and people. More wait in the kernel's backlog.
-const CONNECTIONS_MAX: usize = 32;
+pub(super) const CONNECTIONS_MAX: usize = 32;
 /// How long a client may take for a request's header, and stay idle between two.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest life of a connection: ends a client that sends but never reads. A scraper just connects again.
 const CONNECTION_LIFETIME_MAX: Duration = Duration::from_secs(300);
 /// Largest request header in bytes: what a scraper or `curl` sends is below 1 KiB.

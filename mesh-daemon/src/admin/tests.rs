@@ -178,6 +178,32 @@ async fn a_silent_client_is_closed() {
         .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn more_connections_than_the_bound_wait_their_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let bound = bind(&settings(ANY, ANY, &dir.path().join("s"))).unwrap();
+    let health = bound.health_addr().unwrap();
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            let serving = bound.serve(Registry::new(), Readiness::default(), String::new, || false);
+            let serving = task::spawn("admin", serving);
+            let mut silent = Vec::new();
+            for _ in 0..http::CONNECTIONS_MAX {
+                silent.push(TcpStream::connect(health).await.unwrap());
+            }
+            let next = ask_port(health, "GET", "/healthz");
+            tokio::pin!(next);
+            let early = tokio::time::timeout(http::HEADER_TIMEOUT / 2, &mut next).await;
+            assert!(early.is_err(), "served beyond the bound: {early:?}");
+            // the silent ones are closed, which makes room
+            assert!(next.await.starts_with("HTTP/1.1 200"));
+            drop(silent);
+            serving.abort();
+        })
+        .await;
+}
+
 #[test]
 fn a_port_in_use_is_named_with_its_flag() {
     let dir = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ on the host's network are never captured.";
 
 pub(super) const DETACH: &str = "\
 Removes everything that Weft ever pinned or wrote into this node's kernel: BPF links, filters and maps, routes, routing rules and the \
-nftables table `weft`. Captured connections end; new ones flow as if Weft had never been there. It refuses while a daemon runs on the \
+nftables table `inet weft`. Captured connections end; new ones flow as if Weft had never been there. It refuses while a daemon runs on the \
 node. Give it the same flags for the kernel as the daemon had.";
 
 pub(super) const AFTER_SHORT: &str = "`--help` says more: defaults and their reasons, files, signals, exit status.";
@@ -50,10 +50,9 @@ FILES
   /sys/fs/bpf/weft        pinned BPF links and maps (--bpffs-dir); they outlive the daemon, so that
                           a restart does not end capture; removed by detach
   /run/weft/admin.sock    admin socket (--admin-socket); removed when the daemon ends
-  Besides files, in the node's network namespace: TC programs weft_from_pod and weft_from_net on
-  its interfaces, routing rules 8, 9 and 10 (--rule-preference), routing table 100 (--route-table),
-  nftables table `weft` for ip and ip6. The daemon leaves them for its successor; detach removes
-  them.
+  Besides files, in the node's network namespace: TC programs weft_from_... on its interfaces,
+  routing rules 8, 9 and 10 (--rule-preference), routing table 100 (--route-table), and nftables
+  table `inet weft`. The daemon leaves them for its successor; detach removes them.
 
 SIGNALS
   SIGTERM, SIGINT   accept no more connections, tell HTTP clients to go elsewhere, wait for the open
