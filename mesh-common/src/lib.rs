@@ -8,12 +8,12 @@
 #[cfg(any(test, feature = "user"))]
 extern crate std;
 
-pub mod addr;
-pub mod capture;
-pub mod counter;
-pub mod decide;
-pub mod event;
-pub mod layout;
 pub mod names;
-pub mod service;
+pub mod addr;
 pub mod settings;
+pub mod capture;
+pub mod service;
+pub mod counter;
+pub mod event;
+pub mod decide;
+pub mod layout;

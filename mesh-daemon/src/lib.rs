@@ -2,8 +2,8 @@
 //! room. Data flows one way: `watch` → `model` → { `bpf`, `proxy` }; only facts flow back. ARCHITECTURE.md tells the story.
 
 // floor 0: words that every room speaks
-pub mod drain;
 pub mod ids;
+pub mod drain;
 pub mod ready;
 pub mod task;
 pub mod telemetry;
@@ -12,8 +12,8 @@ pub mod config;
 // floor 2: the brain, pure
 pub mod model;
 // floor 3: borders; these two never see each other
-pub mod bpf;
 pub mod watch;
+pub mod bpf;
 // floor 4: one connection, told as a story
 pub mod proxy;
 // floor 5: what people look at

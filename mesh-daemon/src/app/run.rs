@@ -11,8 +11,9 @@ use tokio::{
 use super::{signal::Signals, workers::Workers};
 use crate::{
     admin::{self, Bound},
-    bpf, drain,
+    bpf,
     config::Settings,
+    drain,
     model::{Facts, Snapshot},
     proxy,
     ready::{Pending, Readiness},
@@ -66,22 +67,35 @@ async fn serve(
     let observing = task::spawn("facts", bpf::facts::observe(facts));
     let (publish, snapshots) = watch::channel::<Option<Arc<Snapshot>>>(None);
     let source = objects::Source::Manifests(settings.manifests.clone());
-    let options = objects::Options { node: settings.node.clone(), pod_cidrs: settings.pod_cidrs.clone() };
+    let options = objects::Options {
+        node: settings.node.clone(),
+        pod_cidrs: settings.pod_cidrs.clone(),
+    };
     let pending = objects::pending(&readiness);
     let object_metrics = objects::Metrics::new(&registry);
-    let watching =
-        task::spawn("watch", objects::run(source, options, facts_seen, publish, pending, object_metrics));
+    let watching = task::spawn(
+        "watch",
+        objects::run(source, options, facts_seen, publish, pending, object_metrics),
+    );
 
     let (signal, draining) = drain::channel();
-    let proxy_options = proxy::Options { marks: settings.kernel.marks, transparent: true };
+    let proxy_options = proxy::Options {
+        marks: settings.kernel.marks,
+        transparent: true,
+    };
     let shared = proxy::Shared::new(&registry, proxy_options);
     let workers = Workers::start(settings.workers, &shared, &draining)?;
     let dump = snapshots.clone();
-    let says_draining = draining.clone();
+    let says_draining = draining.observer();
     drop(draining);
     task::spawn(
         "admin",
-        admin.serve(registry, readiness, move || dump_of(&dump), move || says_draining.is_draining()),
+        admin.serve(
+            registry,
+            readiness,
+            move || dump_of(&dump),
+            move || says_draining.is_draining(),
+        ),
     );
 
     let applying = apply(settings, &mut kernel, &shared, &workers, snapshots, attached);
@@ -93,7 +107,10 @@ async fn serve(
         () = signals.terminate() => {}
     }
     tracing::info!(timeout = ?settings.drain_timeout, "draining: no new connections; capture stays attached for the successor");
-    if tokio::time::timeout(settings.drain_timeout, signal.drain()).await.is_err() {
+    if tokio::time::timeout(settings.drain_timeout, signal.drain())
+        .await
+        .is_err()
+    {
         tracing::warn!("the drain timeout has passed; connections that are still open end now");
     }
     Ok(())
@@ -118,7 +135,9 @@ async fn apply(
             _ = resync.tick() => kernel.distrust(),
             () = until(retry_at) => {}
         }
-        let Some(snapshot) = snapshots.borrow_and_update().clone() else { continue };
+        let Some(snapshot) = snapshots.borrow_and_update().clone() else {
+            continue;
+        };
         shared.publish(Arc::clone(&snapshot));
         retry_at = match kernel.apply(&snapshot.content.tables).await {
             Ok(applied) => {
@@ -150,7 +169,11 @@ async fn until(at: Option<Instant>) {
 
 fn dump_of(snapshots: &watch::Receiver<Option<Arc<Snapshot>>>) -> String {
     match &*snapshots.borrow() {
-        Some(snapshot) => format!("generation {}\n{}", snapshot.generation, crate::model::dump(&snapshot.content)),
+        Some(snapshot) => format!(
+            "generation {}\n{}",
+            snapshot.generation,
+            crate::model::dump(&snapshot.content)
+        ),
         None => "no snapshot yet\n".to_owned(),
     }
 }

@@ -13,7 +13,10 @@ impl Signals {
     /// From here on they do not kill.
     pub(super) fn new() -> anyhow::Result<Self> {
         let handler = |kind| signal(kind).context("cannot install a signal handler");
-        Ok(Self { terminate: handler(SignalKind::terminate())?, interrupt: handler(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: handler(SignalKind::terminate())?,
+            interrupt: handler(SignalKind::interrupt())?,
+        })
     }
 
     /// Waits for one of them.

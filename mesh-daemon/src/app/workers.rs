@@ -18,12 +18,16 @@ impl Workers {
             .map(|_| proxy::Listeners::bind(shared.options()))
             .collect::<std::io::Result<Vec<_>>>()
             .context("cannot open transparent listeners: the daemon needs CAP_NET_ADMIN")?;
-        let mut workers = Self { listeners: Vec::with_capacity(bound.len()) };
+        let mut workers = Self {
+            listeners: Vec::with_capacity(bound.len()),
+        };
         for (index, listeners) in bound.into_iter().enumerate() {
             workers.listeners.push(listeners.as_fds());
             let (shared, drain) = (Arc::clone(shared), drain.clone());
-            task::thread(format!("worker-{index}"), move || proxy::serve(shared, listeners, drain))
-                .context("cannot start a worker's thread")?;
+            task::thread(format!("worker-{index}"), move || {
+                proxy::serve(shared, listeners, drain)
+            })
+            .context("cannot start a worker's thread")?;
         }
         Ok(workers)
     }

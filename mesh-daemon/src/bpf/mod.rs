@@ -1,19 +1,19 @@
 //! The border to the kernel: loads and attaches the kernel half, keeps its maps equal to the model's tables, sets the node up for steered
 //! packets, and reads facts about its interfaces. The only room that knows aya and netlink.
 
+pub mod facts;
+mod object;
+mod kernel;
 mod attach;
+mod filters;
+mod pins;
+pub mod table;
+pub mod steering;
+pub mod nftables;
+mod events;
+mod metrics;
 pub mod detach;
 mod error;
-mod events;
-pub mod facts;
-mod filters;
-mod kernel;
-mod metrics;
-pub mod nftables;
-mod object;
-mod pins;
-pub mod steering;
-pub mod table;
 
 pub use error::Error;
 pub use events::log_drops;
