@@ -1,1 +1,7 @@
 //! TODO.
+
+pub mod facts;
+pub mod nftables;
+pub mod steering;
+
+mod netlink;
