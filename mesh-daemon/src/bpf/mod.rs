@@ -2,6 +2,7 @@
 //! packets, and reads facts about its interfaces. The only room that knows aya and netlink.
 
 pub mod facts;
+mod netlink;
 mod object;
 mod kernel;
 mod attach;
