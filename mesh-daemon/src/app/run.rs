@@ -83,7 +83,7 @@ async fn serve(
         marks: settings.kernel.marks,
         transparent: true,
     };
-    let shared = proxy::Shared::new(&registry, proxy_options.clone());
+    let shared = proxy::Shared::new(&registry, proxy_options);
     let workers = Workers::start(settings.workers, &proxy_options, &shared, &draining)?;
     let dump = snapshots.clone();
     let says_draining = draining.observer();
