@@ -60,7 +60,7 @@ async fn serve(
     bpf::Decisions::register(&registry, kernel.take_counters()?)?;
     task::spawn("drop events", bpf::log_drops(kernel.take_events()?));
     bpf::steering::install(&settings.kernel).await?;
-    bpf::nftables::install(settings.kernel.marks)?;
+    bpf::nftables::install(&settings.kernel).await?;
     let keeping = task::spawn("node set-up", bpf::keep(settings.kernel.clone(), metrics));
 
     let (facts, facts_seen) = watch::channel::<Option<Facts>>(None);

@@ -37,7 +37,7 @@ pub async fn everything(settings: &KernelSettings, netlink: &rtnetlink::Handle) 
         filters::detach(netlink, &pins, ifindex, &interface).await?;
     }
     steering::remove(settings).await?;
-    nftables::remove()?;
+    nftables::remove(settings).await?;
     pins.remove_all()?;
     Ok(removed)
 }

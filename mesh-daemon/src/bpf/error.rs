@@ -78,6 +78,12 @@ pub enum Error {
         /// The kernel's words.
         reason: String,
     },
+    /// The routing rules.
+    #[error(transparent)]
+    Steering(#[from] super::steering::SteeringError),
+    /// The nftables table.
+    #[error(transparent)]
+    Nftables(#[from] super::nftables::NftablesError),
 }
 
 impl Error {

@@ -19,7 +19,7 @@ pub struct Metrics {
     writes: IntCounterVec,
     attached: IntGauge,
     attach_failed: IntGauge,
-    pub(super) mended: IntCounterVec,
+    mended: IntCounterVec,
 }
 
 impl Metrics {
@@ -58,7 +58,7 @@ impl Metrics {
                 IntCounterVec::new(
                     Opts::new(
                         "weft_steering_mended_total",
-                        "Times that something of the node's set-up was put back, by what: nftables, rules.",
+                        "Times that something of the node's set-up was put back, by what: nftables, steering (rules and routes).",
                     ),
                     &["what"],
                 ),
@@ -73,6 +73,10 @@ impl Metrics {
         self.capacity.with_label_values(&[map]).set(i64::from(capacity));
         self.writes.with_label_values(&[map, "upsert"]).inc_by(changed.upserts);
         self.writes.with_label_values(&[map, "delete"]).inc_by(changed.deletes);
+    }
+
+    pub(super) fn mended(&self, what: super::nftables::Mended) {
+        self.mended.with_label_values(&[what.name()]).inc();
     }
 
     pub(super) fn write_failed(&self, map: &str) {

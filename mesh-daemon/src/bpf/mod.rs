@@ -21,3 +21,14 @@ pub use events::log_drops;
 pub use kernel::{Applied, Kernel, ListenerFds};
 pub use metrics::{Decisions, Metrics};
 pub use pins::Pins;
+
+/// Puts back routing rules, routes and the nftables table when somebody else removes them; never ends by itself.
+///
+/// # Errors
+/// If the kernel's notifications cannot be heard.
+pub async fn keep(
+    settings: crate::config::KernelSettings,
+    metrics: Metrics,
+) -> Result<std::convert::Infallible, nftables::KeepError> {
+    nftables::keep(&settings, |what| metrics.mended(what)).await
+}
