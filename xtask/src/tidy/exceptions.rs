@@ -1,0 +1,34 @@
+//! The files that may break a rule, each with its reason. An entry that nothing needs any more is itself a finding.
+
+use super::{Finding, Rule};
+
+/// One file that may break one rule.
+pub(super) struct Exception {
+    /// The rule.
+    pub(super) rule: Rule,
+    /// The file, from the workspace's root.
+    pub(super) path: &'static str,
+    /// Why it must.
+    pub(super) reason: &'static str,
+}
+
+/// All exceptions.
+pub(super) const EXCEPTIONS: [Exception; 0] = [];
+
+impl Exception {
+    pub(super) fn covers(&self, finding: &Finding) -> bool {
+        self.rule == finding.rule && self.path == finding.path
+    }
+
+    pub(super) fn stale(&self) -> Finding {
+        Finding {
+            rule: Rule::Stale,
+            path: self.path.to_owned(),
+            line: 1,
+            message: format!(
+                "the exception from {:?} (\"{}\") is not needed any more; remove it",
+                self.rule, self.reason
+            ),
+        }
+    }
+}
