@@ -82,7 +82,7 @@ pub fn ensure(purpose: Purpose, no_install: bool) -> Result<()> {
     }
     println!("   missing: {}", missing.list());
     if no_install {
-        bail!("something is missing and --no-install was given; `cargo xtask setup` installs it");
+        bail!("not installed: {}; `cargo xtask setup` installs it", missing.list());
     }
     apt::install(&missing.packages)?;
     for component in &missing.components {
