@@ -1,0 +1,3 @@
+//! The namespace ring: a real kernel, nodes and pods as network namespaces, real clients and servers. Needs root and BPF.
+
+mod bench;
