@@ -185,7 +185,7 @@ pub fn command(bench: &Bench, node: usize, manifests: &Path, options: &DaemonOpt
         .arg(manifests)
         .args(["--node-name", &own.name])
         .arg("--bpffs-dir")
-        .arg(bench.pin_dir(node)?)
+        .arg(bench.pin_dir(node))
         .arg("--admin-socket")
         .arg(bench.dir().join(format!("{}.sock", own.name)))
         .args([
@@ -207,7 +207,7 @@ pub fn command(bench: &Bench, node: usize, manifests: &Path, options: &DaemonOpt
 /// If it fails.
 pub fn detach(bench: &Bench, node: usize) -> Result<String> {
     let mut command = bench.nodes[node].netns.command(binary("mesh-daemon")?);
-    command.arg("detach").arg("--bpffs-dir").arg(bench.pin_dir(node)?);
+    command.arg("detach").arg("--bpffs-dir").arg(bench.pin_dir(node));
     shell::output(&mut command, "").context("mesh-daemon detach")
 }
 

@@ -354,7 +354,7 @@ pub fn start_server(pod: &Pod, log: &std::path::Path) -> Result<Process> {
 pub fn captured_connections(metrics: &Metrics) -> f64 {
     metrics.sum(
         crate::daemon::DECISIONS,
-        &[("reason", mesh_common::counter::Counter::Captured.name())],
+        &[("decision", mesh_common::counter::Counter::Captured.name())],
     )
 }
 

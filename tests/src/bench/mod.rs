@@ -122,14 +122,9 @@ impl Bench {
         self.options.run.dir()
     }
 
-    /// The directory for a node's pins, on the private bpffs.
-    ///
-    /// # Errors
-    /// If it cannot be made.
-    pub fn pin_dir(&self, node: usize) -> Result<PathBuf> {
-        let dir = self.options.run.bpffs().join(&self.nodes[node].name);
-        fs::create_dir_all(&dir)?;
-        Ok(dir)
+    /// The directory for a node's pins, on the private bpffs; the daemon makes it.
+    pub fn pin_dir(&self, node: usize) -> PathBuf {
+        self.options.run.bpffs().join(&self.nodes[node].name)
     }
 
     /// A new pod with an address of each family on a node.
