@@ -85,7 +85,11 @@ mod user {
 
     impl std::fmt::Display for Addr {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            if self.is_none() { f.write_str("-") } else { IpAddr::from(*self).fmt(f) }
+            if self.is_none() {
+                f.write_str("-")
+            } else {
+                IpAddr::from(*self).fmt(f)
+            }
         }
     }
 }
@@ -109,7 +113,10 @@ mod tests {
     #[test]
     fn header_words_and_parsed_addresses_are_the_same_bytes() {
         let word = u32::from_ne_bytes([10, 96, 0, 1]);
-        assert_eq!(Addr::from_v4_word(word), Addr::from("10.96.0.1".parse::<IpAddr>().unwrap()));
+        assert_eq!(
+            Addr::from_v4_word(word),
+            Addr::from("10.96.0.1".parse::<IpAddr>().unwrap())
+        );
         assert_eq!(Addr::from_v4_word(word).v4_word(), word);
     }
 

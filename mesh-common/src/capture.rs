@@ -48,8 +48,16 @@ mod tests {
         let v4 = Addr::from_v4_word(u32::from_ne_bytes([10, 0, 0, 1]));
         let v6 = Addr::from_v6_words([1, 2, 3, 4]);
         let other = Addr::from_v4_word(u32::from_ne_bytes([10, 0, 0, 2]));
-        let dual = Iface { flags: 0, addr4: v4, addr6: v6 };
-        let single = Iface { flags: 0, addr4: v4, addr6: Addr::NONE };
+        let dual = Iface {
+            flags: 0,
+            addr4: v4,
+            addr6: v6,
+        };
+        let single = Iface {
+            flags: 0,
+            addr4: v4,
+            addr6: Addr::NONE,
+        };
         for (iface, source, expected) in [
             (dual, v4, true),
             (dual, v6, true),

@@ -203,11 +203,21 @@ mod tests {
     const OTHER: Addr = Addr([0, 0, 1, 2]);
 
     fn iface(flags: u32) -> Iface {
-        Iface { flags, addr4: Addr::NONE, addr6: POD }
+        Iface {
+            flags,
+            addr4: Addr::NONE,
+            addr6: POD,
+        }
     }
 
     fn packet(kind: Kind, source: Addr) -> Packet {
-        Packet { kind, source, destination: OTHER, source_port: 40000, destination_port: 80 }
+        Packet {
+            kind,
+            source,
+            destination: OTHER,
+            source_port: 40000,
+            destination_port: 80,
+        }
     }
 
     fn done<T>(verdict: Verdict) -> Step<T> {
@@ -224,21 +234,55 @@ mod tests {
             (IFACE_CAPTURED, K::Syn, OTHER, false, Step::Next(F::Drop)),
             (IFACE_CAPTURED, K::Segment, OTHER, false, Step::Next(F::Drop)),
             (IFACE_CAPTURED, K::IcmpError, POD, false, Step::Next(F::Deliver)),
-            (IFACE_CAPTURED, K::IcmpError, OTHER, false, done(Verdict::Pass(Counter::PassNotTcp))),
+            (
+                IFACE_CAPTURED,
+                K::IcmpError,
+                OTHER,
+                false,
+                done(Verdict::Pass(Counter::PassNotTcp)),
+            ),
             (uncaptured, K::Segment, POD, false, Step::Next(F::Assign)),
             (uncaptured, K::Segment, OTHER, false, Step::Next(F::Assign)),
-            (uncaptured, K::IcmpError, OTHER, false, done(Verdict::Pass(Counter::PassNotTcp))),
-            (IFACE_CAPTURED, K::Syn, POD, true, done(Verdict::Pass(Counter::PassNodeAddress))),
-            (IFACE_CAPTURED, K::Syn, OTHER, true, done(Verdict::Pass(Counter::PassNodeAddress))),
+            (
+                uncaptured,
+                K::IcmpError,
+                OTHER,
+                false,
+                done(Verdict::Pass(Counter::PassNotTcp)),
+            ),
+            (
+                IFACE_CAPTURED,
+                K::Syn,
+                POD,
+                true,
+                done(Verdict::Pass(Counter::PassNodeAddress)),
+            ),
+            (
+                IFACE_CAPTURED,
+                K::Syn,
+                OTHER,
+                true,
+                done(Verdict::Pass(Counter::PassNodeAddress)),
+            ),
         ] {
-            assert_eq!(arrival_from_pod(&packet(kind, source), &iface(flags), to_node), expected, "{flags} {kind:?}");
+            assert_eq!(
+                arrival_from_pod(&packet(kind, source), &iface(flags), to_node),
+                expected,
+                "{flags} {kind:?}"
+            );
         }
     }
 
     #[test]
     fn arrival_from_elsewhere() {
-        assert_eq!(arrival_from_net(&packet(Kind::Segment, OTHER), false), Step::Next(IfFound::Assign));
-        assert_eq!(arrival_from_net(&packet(Kind::IcmpError, OTHER), false), Step::Next(IfFound::Deliver));
+        assert_eq!(
+            arrival_from_net(&packet(Kind::Segment, OTHER), false),
+            Step::Next(IfFound::Assign)
+        );
+        assert_eq!(
+            arrival_from_net(&packet(Kind::IcmpError, OTHER), false),
+            Step::Next(IfFound::Deliver)
+        );
         assert_eq!(
             arrival_from_net(&packet(Kind::Segment, OTHER), true),
             done(Verdict::Pass(Counter::PassNodeAddress))
@@ -268,10 +312,22 @@ mod tests {
         for (asked, found, expected) in [
             (IfFound::Assign, Found::None, Step::Next(())),
             (IfFound::Drop, Found::None, Step::Next(())),
-            (IfFound::Assign, Found::Assigned, done(Verdict::Steer(Counter::Established))),
-            (IfFound::Assign, Found::Failed, done(Verdict::Drop(Counter::DropAssignFailed))),
+            (
+                IfFound::Assign,
+                Found::Assigned,
+                done(Verdict::Steer(Counter::Established)),
+            ),
+            (
+                IfFound::Assign,
+                Found::Failed,
+                done(Verdict::Drop(Counter::DropAssignFailed)),
+            ),
             (IfFound::Deliver, Found::Ours, done(Verdict::Steer(Counter::IcmpError))),
-            (IfFound::Drop, Found::Ours, done(Verdict::Drop(Counter::DropSpoofedSource))),
+            (
+                IfFound::Drop,
+                Found::Ours,
+                done(Verdict::Drop(Counter::DropSpoofedSource)),
+            ),
         ] {
             assert_eq!(running(asked, found), expected, "{asked:?} {found:?}");
         }
@@ -283,9 +339,17 @@ mod tests {
             (IFACE_CAPTURED, Kind::Syn, Step::Next(())),
             (0, Kind::Syn, done(Verdict::Pass(Counter::PassUncaptured))),
             (IFACE_CAPTURED, Kind::Segment, done(Verdict::Pass(Counter::PassNotOurs))),
-            (IFACE_CAPTURED, Kind::IcmpError, done(Verdict::Pass(Counter::PassNotOurs))),
+            (
+                IFACE_CAPTURED,
+                Kind::IcmpError,
+                done(Verdict::Pass(Counter::PassNotOurs)),
+            ),
         ] {
-            assert_eq!(opens_captured(&packet(kind, POD), &iface(flags)), expected, "{flags} {kind:?}");
+            assert_eq!(
+                opens_captured(&packet(kind, POD), &iface(flags)),
+                expected,
+                "{flags} {kind:?}"
+            );
         }
     }
 
@@ -297,7 +361,10 @@ mod tests {
             (OTHER, true, done(Verdict::Drop(Counter::DropSpoofedSource))),
             (OTHER, false, done(Verdict::Pass(Counter::PassNotMesh))),
         ] {
-            assert_eq!(destination(&packet(Kind::Syn, source), &iface(IFACE_CAPTURED), to_mesh), expected);
+            assert_eq!(
+                destination(&packet(Kind::Syn, source), &iface(IFACE_CAPTURED), to_mesh),
+                expected
+            );
         }
     }
 

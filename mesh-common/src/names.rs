@@ -4,6 +4,8 @@
 pub const PROGRAM_FROM_POD: &str = "weft_from_pod";
 /// TC ingress program of every other interface of the node's namespace but `lo`: what reaches the node from elsewhere.
 pub const PROGRAM_FROM_NET: &str = "weft_from_net";
+/// The same for interfaces whose packets have no link-layer header: tunnels, WireGuard.
+pub const PROGRAM_FROM_NET_L3: &str = "weft_from_net_l3";
 
 /// Host-side interface index → [`crate::capture::Iface`].
 pub const MAP_IFACES: &str = "WEFT_IFACES";
@@ -34,4 +36,4 @@ pub const MAPS: [&str; 8] = [
     MAP_EVENTS,
 ];
 /// Every program.
-pub const PROGRAMS: [&str; 2] = [PROGRAM_FROM_POD, PROGRAM_FROM_NET];
+pub const PROGRAMS: [&str; 3] = [PROGRAM_FROM_POD, PROGRAM_FROM_NET, PROGRAM_FROM_NET_L3];

@@ -23,8 +23,13 @@ pub struct Settings {
 
 impl Settings {
     /// The marks of the design: two bits that neither kube-proxy (0x4000, 0x8000), Istio and Cilium (0x0fff) nor Calico (0xffff0000) use.
-    pub const DEFAULT_MARKS: Self =
-        Self { mark_mask: 0x3000, mark_steer: 0x1000, mark_transparent: 0x2000, mark_own: 0x3000, workers: 0 };
+    pub const DEFAULT_MARKS: Self = Self {
+        mark_mask: 0x3000,
+        mark_steer: 0x1000,
+        mark_transparent: 0x2000,
+        mark_own: 0x3000,
+        workers: 0,
+    };
 }
 
 /// The SOCKMAP slot of a worker's listener.

@@ -16,12 +16,24 @@ pub struct Watch {
     _alive: mpsc::Sender<()>,
 }
 
+/// Sees whether stop was said, and keeps nobody waiting: for those who report a drain and must outlive it.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    stop: watch::Receiver<bool>,
+}
+
 /// A connected pair.
 pub fn channel() -> (Signal, Watch) {
     let (stop, stopped) = watch::channel(false);
     // nothing is ever sent: closing is the message
     let (alive, done) = mpsc::channel(1);
-    (Signal { stop, done }, Watch { stop: stopped, _alive: alive })
+    (
+        Signal { stop, done },
+        Watch {
+            stop: stopped,
+            _alive: alive,
+        },
+    )
 }
 
 impl Signal {
@@ -38,7 +50,21 @@ impl Signal {
     }
 }
 
+impl Observer {
+    /// Whether stop was said.
+    pub fn is_draining(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
+
 impl Watch {
+    /// A view of this drain that does not hold it up.
+    pub fn observer(&self) -> Observer {
+        Observer {
+            stop: self.stop.clone(),
+        }
+    }
+
     /// Whether stop was said.
     pub fn is_draining(&self) -> bool {
         *self.stop.borrow()
@@ -69,6 +95,16 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(second);
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_observer_sees_the_drain_and_does_not_hold_it_up() {
+        let (signal, watch) = channel();
+        let observer = watch.observer();
+        drop(watch);
+        assert!(!observer.is_draining());
+        signal.drain().await;
+        assert!(observer.is_draining());
     }
 
     #[tokio::test]

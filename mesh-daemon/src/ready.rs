@@ -1,14 +1,23 @@
 //! Readiness: every part that must be up before the node is ready holds a [`Pending`] and drops it when it is.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// What is still waited for.
+/// What was waited for since the start, and whether it still is.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    pending: Arc<Mutex<BTreeSet<String>>>,
+    items: Arc<Mutex<BTreeMap<String, State>>>,
+}
+
+/// How one thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Still waited for.
+    Pending,
+    /// Up.
+    Ready,
 }
 
 /// Held while something is not ready; dropping it says that it is.
@@ -23,24 +32,39 @@ impl Readiness {
     #[must_use]
     pub fn wait_for(&self, what: impl Into<String>) -> Pending {
         let what = what.into();
-        self.lock().insert(what.clone());
-        Pending { what, readiness: self.clone() }
+        self.lock().insert(what.clone(), State::Pending);
+        Pending {
+            what,
+            readiness: self.clone(),
+        }
     }
 
     /// What is still waited for, in order; empty when ready.
     pub fn pending(&self) -> Vec<String> {
-        self.lock().iter().cloned().collect()
+        let items = self.lock();
+        items
+            .iter()
+            .filter(|(_, state)| **state == State::Pending)
+            .map(|(what, _)| what.clone())
+            .collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        // a set of strings has no half-done state worth refusing
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Everything that was ever waited for, in order.
+    pub fn items(&self) -> Vec<(String, State)> {
+        self.lock().iter().map(|(what, state)| (what.clone(), *state)).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, State>> {
+        // a map of words has no half-done state worth refusing
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.readiness.lock().remove(&self.what);
+        if let Some(state) = self.readiness.lock().get_mut(&self.what) {
+            *state = State::Ready;
+        }
     }
 }
 
@@ -56,6 +80,14 @@ mod tests {
         assert_eq!(readiness.pending(), ["BPF programs", "list of Pods"]);
         drop(pods);
         assert_eq!(readiness.pending(), ["BPF programs"]);
+        let items = readiness.items();
+        assert_eq!(
+            items,
+            [
+                ("BPF programs".into(), State::Pending),
+                ("list of Pods".into(), State::Ready)
+            ]
+        );
         drop(bpf);
         assert!(readiness.pending().is_empty());
     }

@@ -1,1 +1,49 @@
-//! TODO.
+//! Wiring and nothing else.
+
+mod run;
+mod workers;
+mod signal;
+pub mod lock;
+pub mod preflight;
+
+use std::future::Future;
+
+use anyhow::Context as _;
+use tokio::task::LocalSet;
+
+use crate::{cli, config::Command};
+
+/// Does what was asked for.
+///
+/// # Errors
+/// If it could not be done; the chain of causes makes one sentence.
+pub fn main(command: Command) -> anyhow::Result<()> {
+    preflight::check()?;
+    match command {
+        Command::Run(settings) => {
+            let _lock = lock::take(&settings.kernel.pin_dir)?;
+            block_on(run::run(*settings))
+        }
+        Command::Detach(kernel) => {
+            let _lock = lock::take(&kernel.pin_dir)?;
+            block_on(async {
+                println(&cli::detach::detach(&kernel, &run::netlink()?).await?);
+                Ok(())
+            })
+        }
+    }
+}
+
+/// Runs on this thread: the control side needs no more.
+fn block_on(main: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start a runtime")?;
+    LocalSet::new().block_on(&runtime, main)
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command goes to the terminal")]
+fn println(answer: &str) {
+    println!("{answer}");
+}

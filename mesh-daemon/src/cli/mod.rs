@@ -1,1 +1,3 @@
-//! TODO.
+//! One file per subcommand: asks, prints, exits.
+
+pub mod detach;

@@ -1,5 +1,12 @@
 //! Flags and environment → checked, typed [`Settings`]. Nothing below this room reads the environment.
 
+mod args;
+mod check;
+mod help;
 mod settings;
+mod usage;
+mod value;
 
-pub use settings::{AttachMode, KernelSettings, Settings};
+pub use check::ConfigError;
+pub use settings::{AttachMode, KernelSettings, LogSettings, Settings};
+pub use usage::{Command, Invocation, Stop, command_line};

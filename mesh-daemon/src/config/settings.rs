@@ -4,7 +4,10 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::ids::NodeName;
+use crate::{
+    ids::NodeName,
+    telemetry::{LogFilter, LogFormat},
+};
 
 /// Everything that `mesh-daemon run` needs, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +47,17 @@ pub struct KernelSettings {
     pub rule_preference: u32,
 }
 
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Which lines are written.
+    pub filter: LogFilter,
+    /// Their form.
+    pub format: LogFormat,
+}
+
 /// How TC programs are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AttachMode {
     /// TCX links where the kernel has them (6.6 and later), else clsact filters.
     Auto,

@@ -1,12 +1,22 @@
 //! The brain, pure: [`Inputs`] in, [`Content`] out. No I/O, no clock, no lock, no log, no async.
 
 mod inputs;
+mod build;
+mod owners;
+mod interfaces;
+mod upstreams;
+mod ranges;
 mod snapshot;
 mod tables;
+mod diff;
+mod dump;
 
+pub use build::build;
+pub use diff::Diff;
+pub use dump::{dump, dump_tables};
 pub use inputs::{
-    AppProtocol, Endpoint, EndpointSlice, Facts, Inputs, Link, LinkKind, Namespace, Node, Pod, PodPhase, Service, ServicePort,
-    SetAside, SlicePort, TargetPort,
+    AppProtocol, Endpoint, EndpointSlice, Facts, Inputs, Link, LinkKind, Namespace, Node, Pod, PodPhase, Service,
+    ServicePort, SetAside, SlicePort, TargetPort,
 };
 pub use snapshot::{Capture, Content, NotCaptured, Snapshot, Upstream, UpstreamEndpoint, Workload};
 pub use tables::{Attachment, Program, Tables};

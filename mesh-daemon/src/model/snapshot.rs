@@ -118,3 +118,25 @@ impl NotCaptured {
         }
     }
 }
+
+impl Content {
+    /// Who owns the address.
+    pub fn workload(&self, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.workloads.get(&address)
+    }
+
+    /// Where connections to a service address and port go.
+    pub fn upstream(&self, address: SocketAddr) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(&address)
+    }
+
+    /// Whether the address lies in a pod range.
+    pub fn in_pod_range(&self, address: IpAddr) -> bool {
+        self.pod_ranges.iter().any(|range| range.contains(&address))
+    }
+
+    /// Whether the address is one of the node's own.
+    pub fn is_node_address(&self, address: IpAddr) -> bool {
+        self.node_addresses.contains(&address)
+    }
+}

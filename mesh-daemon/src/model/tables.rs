@@ -39,6 +39,8 @@ pub enum Program {
     FromPod,
     /// On every other interface but `lo`.
     FromNet,
+    /// The same where packets have no link-layer header.
+    FromNetL3,
 }
 
 impl Program {
@@ -47,6 +49,7 @@ impl Program {
         match self {
             Self::FromPod => mesh_common::names::PROGRAM_FROM_POD,
             Self::FromNet => mesh_common::names::PROGRAM_FROM_NET,
+            Self::FromNetL3 => mesh_common::names::PROGRAM_FROM_NET_L3,
         }
     }
 }

@@ -1,1 +1,125 @@
-//! TODO.
+//! The data path: one connection, told as a story. In reading order: accept → identify → detect → the outbound spine → route → balance →
+//! dial → pool → copy | http → outcome → report.
+//!
+//! Nothing is shared between workers but the tables and atomics.
+
+mod accept;
+mod balance;
+pub mod bounds;
+mod copy;
+mod detect;
+mod dial;
+mod http;
+mod identify;
+mod live;
+mod metrics;
+mod outbound;
+mod outcome;
+mod pool;
+mod report;
+mod route;
+mod socket;
+
+use std::{
+    cell::Cell,
+    fmt,
+    hash::{BuildHasher, Hasher},
+    rc::Rc,
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+
+pub use accept::{Listeners, serve};
+pub use identify::{FromSocket, Origin};
+
+use crate::{
+    drain,
+    ids::Generation,
+    model::{Content, Snapshot},
+};
+use live::Tables;
+
+/// What the data path needs to know for life.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Marks of the daemon's sockets.
+    pub marks: mesh_common::settings::Settings,
+    /// Whether sockets are transparent and marked, which needs `CAP_NET_ADMIN`. Without it nothing can be captured; tests live with that.
+    pub transparent: bool,
+}
+
+/// What all workers share: the tables, and counters.
+pub struct Shared {
+    tables: ArcSwap<Tables>,
+    options: Options,
+    origin: Box<dyn Origin>,
+    metrics: metrics::Metrics,
+}
+
+/// One worker's own state; its tasks share it without a lock.
+struct Worker {
+    shared: Arc<Shared>,
+    pool: pool::Pool,
+    buffers: copy::Buffers,
+    /// Where the search for a local port starts next.
+    dial_port: Cell<u16>,
+    drain: drain::Watch,
+}
+
+impl Shared {
+    /// With empty tables, generation 0.
+    pub fn new(registry: &prometheus::Registry, options: Options) -> Arc<Self> {
+        Self::with_origin(registry, options, Box::new(FromSocket))
+    }
+
+    /// As [`Shared::new`], with another way to tell a connection's ends.
+    pub fn with_origin(registry: &prometheus::Registry, options: Options, origin: Box<dyn Origin>) -> Arc<Self> {
+        let empty = Arc::new(Snapshot {
+            generation: Generation::default(),
+            content: Content::default(),
+        });
+        Arc::new(Self {
+            tables: ArcSwap::from_pointee(Tables::next(empty, None)),
+            options,
+            origin,
+            metrics: metrics::Metrics::new(registry),
+        })
+    }
+
+    /// Replaces the tables. Only the one publisher calls this: two at once could lose live state.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        let next = Tables::next(snapshot, Some(&self.tables.load()));
+        self.tables.store(Arc::new(next));
+    }
+
+    /// The generation that new connections and requests use.
+    pub fn generation(&self) -> Generation {
+        self.tables.load().snapshot.generation
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("generation", &self.generation())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>, drain: drain::Watch) -> Rc<Self> {
+        // workers start at different ports, so that they hardly meet
+        let [low, high, ..] = std::hash::RandomState::new().build_hasher().finish().to_le_bytes();
+        let range = bounds::DIAL_PORTS;
+        let start = range.start() + u16::from_le_bytes([low, high]) % (range.end() - range.start() + 1);
+        Rc::new(Self {
+            pool: pool::Pool::default(),
+            buffers: copy::Buffers::default(),
+            dial_port: Cell::new(start),
+            shared,
+            drain,
+        })
+    }
+}

@@ -1,0 +1,254 @@
+//! Raw flags → [`Settings`]: a pure function of the flags and what is known of the host. What it hands out needs no second check.
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use mesh_common::settings::WORKERS_MAX;
+
+use super::{
+    KernelSettings, LogSettings, Settings,
+    args::{KernelArgs, LogArgs, RunArgs},
+};
+use crate::{
+    ids::NodeName,
+    telemetry::{LogFilter, LogFilterError},
+};
+
+/// Longest path of a unix socket in bytes: `sun_path` has 108, one of them for the final zero (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+/// Longest name of a Node in bytes: a DNS-1123 subdomain.
+const NODE_NAME_MAX: usize = 253;
+/// Longest label of a DNS-1123 subdomain in bytes.
+const LABEL_MAX: usize = 63;
+/// kube-proxy's marks: masquerade (0x4000) and drop (0x8000).
+const KUBE_PROXY_MARKS: u32 = 0xc000;
+/// Tables that the kernel gives a meaning: unspecified, default, main, local (rtnetlink(7)).
+const RESERVED_TABLES: [u32; 4] = [0, 253, 254, 255];
+/// Preference of the rule that asks the main table (ip-rule(8)).
+const MAIN_RULE: u32 = 32766;
+/// Consecutive preferences that the daemon's rules take.
+const RULES: u32 = 3;
+
+/// What is known of the host, read by the caller so that the check stays pure.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Host {
+    /// The variable NODE_NAME.
+    pub(super) node_name: Option<String>,
+    /// The host name.
+    pub(super) host_name: String,
+    /// CPUs that this process may use.
+    pub(super) cpus: u32,
+    /// The variable RUST_LOG.
+    pub(super) rust_log: Option<String>,
+}
+
+/// Why the flags do not make settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing says where objects come from.
+    #[error("no source of Kubernetes objects: name a directory of manifests with --manifests DIR")]
+    NoSource,
+    /// The Node's name is not one that Kubernetes would take.
+    #[error(
+        "the node name {0:?} cannot be a Node's: set --node-name to lower-case letters, digits, `-` and `.`, at most 253 bytes"
+    )]
+    NodeName(String),
+    /// Metrics and health would share a port.
+    #[error("--metrics-addr {0} and --health-addr {1} are the same port: change one of them")]
+    SameAddress(SocketAddr, SocketAddr),
+    /// The socket's path does not fit.
+    #[error("--admin-socket {path} is {length} bytes long and the kernel takes {SOCKET_PATH_MAX}: use a shorter path", path = .0.display(), length = .0.as_os_str().len())]
+    SocketPath(PathBuf),
+    /// A path depends on where the daemon was started.
+    #[error("{flag} {path:?} is not an absolute path: begin it with /")]
+    RelativePath {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+    /// A mark has no bit of the mask, or others.
+    #[error("{flag} {mark:#x} must have bits of --mark-mask {mask:#x} and no others: change one of them")]
+    MarkOutside {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        mark: u32,
+        /// The mask.
+        mask: u32,
+    },
+    /// Two marks cannot be told apart.
+    #[error(
+        "{0} and {1} are both {2:#x}: each mark needs bits of its own under the mask, as in 0x1000, 0x2000, 0x3000"
+    )]
+    SameMark(&'static str, &'static str, u32),
+    /// The mask takes kube-proxy's bits.
+    #[error("--mark-mask {0:#x} takes bits of kube-proxy's marks 0x4000 and 0x8000: leave those out")]
+    KubeProxyMark(u32),
+    /// The kernel uses this table itself.
+    #[error("--route-table {0} belongs to the kernel, as do 0, 253, 254 and 255: use another number, as in 100")]
+    RouteTable(u32),
+    /// The rules would come too late or too early.
+    #[error(
+        "--rule-preference {0} leaves no room for three rules between the local table's, 0, and the main table's, 32766: use 1 to 32763"
+    )]
+    RulePreference(u32),
+    /// RUST_LOG is not a filter.
+    #[error("the variable RUST_LOG is {0:?}, {1}")]
+    RustLog(String, LogFilterError),
+}
+
+/// What `run` needs.
+pub(super) fn run(args: RunArgs, host: &Host) -> Result<Settings, ConfigError> {
+    let RunArgs {
+        manifests,
+        node_name,
+        pod_cidr,
+        workers,
+        metrics_addr,
+        health_addr,
+        admin_socket,
+        drain_timeout,
+        kernel,
+        log: _,
+    } = args;
+    if same_port(metrics_addr, health_addr) {
+        return Err(ConfigError::SameAddress(metrics_addr, health_addr));
+    }
+    if admin_socket.as_os_str().as_bytes().len() > SOCKET_PATH_MAX {
+        return Err(ConfigError::SocketPath(admin_socket));
+    }
+    absolute("--admin-socket", &admin_socket)?;
+    Ok(Settings {
+        manifests: manifests.ok_or(ConfigError::NoSource)?,
+        node: node(node_name, host)?,
+        pod_cidrs: pod_cidr,
+        workers: NonZeroU32::new(workers.unwrap_or(host.cpus).min(WORKERS_MAX)).unwrap_or(NonZeroU32::MIN),
+        metrics_addr,
+        health_addr,
+        admin_socket,
+        drain_timeout,
+        kernel: self::kernel(kernel)?,
+    })
+}
+
+/// What is written into the kernel.
+pub(super) fn kernel(args: KernelArgs) -> Result<KernelSettings, ConfigError> {
+    let KernelArgs {
+        attach,
+        bpffs_dir,
+        mark_mask,
+        mark_steer,
+        mark_transparent,
+        mark_own,
+        route_table,
+        rule_preference,
+    } = args;
+    absolute("--bpffs-dir", &bpffs_dir)?;
+    if RESERVED_TABLES.contains(&route_table) {
+        return Err(ConfigError::RouteTable(route_table));
+    }
+    if !(1..=MAIN_RULE - RULES).contains(&rule_preference) {
+        return Err(ConfigError::RulePreference(rule_preference));
+    }
+    let marks = mesh_common::settings::Settings {
+        mark_mask,
+        mark_steer,
+        mark_transparent,
+        mark_own,
+        workers: 0,
+    };
+    Ok(KernelSettings {
+        pin_dir: bpffs_dir,
+        attach,
+        marks: self::marks(marks)?,
+        route_table,
+        rule_preference,
+    })
+}
+
+/// What is logged.
+pub(super) fn log(args: LogArgs, host: &Host) -> Result<LogSettings, ConfigError> {
+    let LogArgs { log_level, log_format } = args;
+    let text = host
+        .rust_log
+        .as_deref()
+        .filter(|text| !text.is_empty())
+        .unwrap_or("info");
+    let filter = match log_level {
+        Some(filter) => filter,
+        None => text
+            .parse::<LogFilter>()
+            .map_err(|e| ConfigError::RustLog(text.to_owned(), e))?,
+    };
+    Ok(LogSettings {
+        filter,
+        format: log_format,
+    })
+}
+
+fn node(flag: Option<String>, host: &Host) -> Result<NodeName, ConfigError> {
+    let from_variable = || host.node_name.clone().filter(|name| !name.is_empty());
+    let name = flag
+        .or_else(from_variable)
+        .unwrap_or_else(|| host.host_name.to_lowercase());
+    if is_dns_subdomain(&name) {
+        Ok(NodeName(name))
+    } else {
+        Err(ConfigError::NodeName(name))
+    }
+}
+
+/// RFC 1123 as Kubernetes reads it.
+fn is_dns_subdomain(name: &str) -> bool {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.len() <= LABEL_MAX
+            && bytes.iter().all(|byte| alphanumeric(*byte) || *byte == b'-')
+            && bytes.first().copied().is_some_and(alphanumeric)
+            && bytes.last().copied().is_some_and(alphanumeric)
+    };
+    name.len() <= NODE_NAME_MAX && name.split('.').all(label)
+}
+
+fn marks(marks: mesh_common::settings::Settings) -> Result<mesh_common::settings::Settings, ConfigError> {
+    let mask = marks.mark_mask;
+    if mask & KUBE_PROXY_MARKS != 0 {
+        return Err(ConfigError::KubeProxyMark(mask));
+    }
+    let flags = [
+        ("--mark-steer", marks.mark_steer),
+        ("--mark-transparent", marks.mark_transparent),
+        ("--mark-own", marks.mark_own),
+    ];
+    for (i, (flag, mark)) in flags.into_iter().enumerate() {
+        if mark == 0 || mark & !mask != 0 {
+            return Err(ConfigError::MarkOutside { flag, mark, mask });
+        }
+        if let Some((other, _)) = flags[..i].iter().find(|(_, earlier)| *earlier == mark) {
+            return Err(ConfigError::SameMark(other, flag, mark));
+        }
+    }
+    Ok(marks)
+}
+
+fn absolute(flag: &'static str, path: &Path) -> Result<(), ConfigError> {
+    if path.is_absolute() {
+        Ok(())
+    } else {
+        Err(ConfigError::RelativePath {
+            flag,
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// Whether the second would find the first's port taken. Port 0 lets the kernel choose.
+fn same_port(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}

@@ -1,0 +1,77 @@
+//! The longer texts of `--help`: what a man page has beside its list of flags.
+
+/// Widest line of help, in columns: text that is wider than this is hard to read, whatever the terminal.
+pub(super) const WIDTH_MAX: usize = 100;
+
+pub(super) const SOURCE: &str = "What to carry";
+pub(super) const DAEMON: &str = "The daemon";
+pub(super) const KERNEL: &str = "The node's kernel";
+pub(super) const LOG: &str = "Log";
+
+pub(super) const USAGE: &str = "mesh-daemon [run] --manifests DIR [OPTIONS]\n       mesh-daemon detach [OPTIONS]";
+
+pub(super) const ABOUT: &str = "\
+Weft's node daemon. One runs on each node of a Kubernetes cluster, as root or with the capabilities below, in the node's network \
+namespace. It learns from Kubernetes objects which pods are captured, attaches small BPF programs to the interfaces of the node, and \
+carries the TCP connections that captured pods open to Services and other pods: it detects the protocol (HTTP/1, HTTP/2 or plain TCP), \
+spreads the requests over the ready endpoints, and measures them. Nothing changes inside the pods.
+
+A pod is captured if its namespace has the label weft.mesh/capture=enabled; the same label on the pod, enabled or disabled, wins. Pods \
+on the host's network are never captured.";
+
+pub(super) const DETACH: &str = "\
+Removes everything that Weft ever pinned or wrote into this node's kernel: BPF links, filters and maps, routes, routing rules and the \
+nftables table `inet weft`. Captured connections end; new ones flow as if Weft had never been there. It refuses while a daemon runs on the \
+node. Give it the same flags for the kernel as the daemon had.";
+
+pub(super) const AFTER_SHORT: &str = "`--help` says more: defaults and their reasons, files, signals, exit status.";
+
+pub(super) const AFTER_RUN: &str = "`mesh-daemon --help` says more: examples, files, signals, exit status.";
+
+pub(super) const AFTER_LONG: &str = "\
+EXAMPLES
+  Run on a node with a directory of manifests as the cluster:
+      mesh-daemon --manifests /etc/weft/manifests --node-name node-a
+
+  The same, with two workers, metrics for the whole network, and a log for machines:
+      mesh-daemon --manifests /etc/weft/manifests --workers 2 --metrics-addr 0.0.0.0:9490 \\
+          --log-format json
+
+  See whether it is ready, and what it waits for if it is not:
+      curl 'http://127.0.0.1:9491/readyz?verbose'
+
+  Ask the running daemon what it knows:
+      curl --unix-socket /run/weft/admin.sock http://weft/snapshot
+
+  Take Weft off the node:
+      mesh-daemon detach
+
+FILES
+  /sys/fs/bpf/weft        pinned BPF links and maps (--bpffs-dir); they outlive the daemon, so that
+                          a restart does not end capture; removed by detach
+  /run/weft/admin.sock    admin socket (--admin-socket); removed when the daemon ends
+  Besides files, in the node's network namespace: TC programs weft_from_... on its interfaces,
+  routing rules 8, 9 and 10 (--rule-preference), routing table 100 (--route-table), and nftables
+  table `inet weft`. The daemon leaves them for its successor; detach removes them.
+
+SIGNALS
+  SIGTERM, SIGINT   accept no more connections, tell HTTP clients to go elsewhere, wait for the open
+                    ones up to --drain-timeout, then end; capture stays attached
+  SIGKILL           capture stays attached; new connections flow as if unmeshed until a daemon runs
+
+EXIT STATUS
+  0   ended as asked
+  1   failed to start, or could not go on; one line on stderr says why and what to do
+  2   a wrong flag or value
+
+ENVIRONMENT
+  Every flag has a variable: WEFT_ and the flag's name in capitals, as in WEFT_METRICS_ADDR for
+  --metrics-addr. The flag wins.
+  NODE_NAME   the node's name if neither --node-name nor WEFT_NODE_NAME is set
+  RUST_LOG    what to log if neither --log-level nor WEFT_LOG_LEVEL is set
+
+CAPABILITIES
+  CAP_NET_ADMIN   to attach programs, write rules and open transparent sockets
+  CAP_BPF         to load programs and make maps
+  CAP_PERFMON     to have the programs verified without the limits set for unprivileged ones
+  CAP_SYS_ADMIN stands for the last two.";

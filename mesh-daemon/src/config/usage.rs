@@ -1,0 +1,128 @@
+//! The command line → an [`Invocation`], or the text and exit status to [`Stop`] with.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, error::ErrorKind};
+
+use super::{
+    ConfigError, KernelSettings, LogSettings, Settings,
+    args::{Cli, DetachArgs, Sub},
+    check::{self, Host},
+};
+
+/// Exit status for a wrong flag or value, as getopt's users have it; 1 is for failures at run time.
+const EXIT_USAGE: u8 = 2;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// What is logged.
+    pub log: LogSettings,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the daemon.
+    Run(Box<Settings>),
+    /// Remove everything from the node's kernel.
+    Detach(Box<KernelSettings>),
+}
+
+/// Nothing to do but to print and end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Help or version, for stdout.
+    Asked(String),
+    /// One line for stderr.
+    Wrong(String),
+}
+
+impl Stop {
+    /// Prints, and says the exit status.
+    #[expect(
+        clippy::print_stdout,
+        clippy::print_stderr,
+        reason = "before logging starts, this is the program's voice"
+    )]
+    pub fn print(&self) -> ExitCode {
+        match self {
+            Self::Asked(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Self::Wrong(line) => {
+                eprintln!("mesh-daemon: {line}");
+                ExitCode::from(EXIT_USAGE)
+            }
+        }
+    }
+}
+
+/// Reads this process's command line and environment.
+///
+/// # Errors
+/// If help was asked for, or something is wrong.
+pub fn command_line() -> Result<Invocation, Stop> {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+    let host_name = nix::sys::utsname::uname().map(|uts| uts.nodename().to_string_lossy().into_owned());
+    let host = Host {
+        node_name: std::env::var("NODE_NAME").ok(),
+        host_name: host_name.unwrap_or_default(),
+        cpus,
+        rust_log: std::env::var("RUST_LOG").ok(),
+    };
+    parse(std::env::args_os(), &host)
+}
+
+/// Pure but for the variables that clap reads itself.
+pub(super) fn parse<I>(words: I, host: &Host) -> Result<Invocation, Stop>
+where
+    I: IntoIterator,
+    I::Item: Into<OsString> + Clone,
+{
+    let cli = Cli::try_parse_from(words).map_err(|e| stop(&e))?;
+    invocation(cli, host).map_err(|e| Stop::Wrong(e.to_string()))
+}
+
+fn invocation(cli: Cli, host: &Host) -> Result<Invocation, ConfigError> {
+    let run = match cli.command {
+        None => cli.run,
+        Some(Sub::Run(run)) => *run,
+        Some(Sub::Detach(DetachArgs { kernel, log })) => {
+            let command = Command::Detach(Box::new(check::kernel(kernel)?));
+            return Ok(Invocation {
+                log: check::log(log, host)?,
+                command,
+            });
+        }
+    };
+    let log = check::log(run.log.clone(), host)?;
+    Ok(Invocation {
+        log,
+        command: Command::Run(Box::new(check::run(run, host)?)),
+    })
+}
+
+/// clap explains itself in several paragraphs; a log and a pod's termination message want one line. The first paragraph says what is
+/// wrong, lines that begin with `tip:` what to do.
+fn stop(error: &clap::Error) -> Stop {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Stop::Asked(error.to_string());
+    }
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let (what, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    let mut line = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    for tip in rest.lines().filter_map(|line| line.trim().strip_prefix("tip: ")) {
+        line.push_str("; ");
+        line.push_str(tip.trim());
+    }
+    line.push_str("; see `mesh-daemon --help`");
+    Stop::Wrong(line)
+}
+
+#[cfg(test)]
+mod tests;

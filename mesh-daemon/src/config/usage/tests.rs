@@ -1,0 +1,314 @@
+//! Command lines in, settings or one sentence out; and the help text against the file beside this one.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use clap::CommandFactory;
+
+use super::*;
+use crate::{config::AttachMode, telemetry::LogFormat};
+
+const HELP_GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/usage/help.txt");
+
+fn host() -> Host {
+    Host {
+        node_name: None,
+        host_name: "Node-A.example".to_owned(),
+        cpus: 3,
+        rust_log: None,
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    std::iter::once("mesh-daemon")
+        .chain(line.split_whitespace())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn settings(line: &str) -> Settings {
+    match parse(words(line), &host()).unwrap().command {
+        Command::Run(settings) => *settings,
+        Command::Detach(_) => panic!("{line}: detach"),
+    }
+}
+
+fn wrong(line: &str, host: &Host) -> String {
+    match parse(words(line), host) {
+        Err(Stop::Wrong(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_default_is_to_run() {
+    let defaults = settings("--manifests /m");
+    assert_eq!(defaults, settings("run --manifests /m"));
+    assert_eq!(
+        defaults,
+        Settings {
+            node: crate::ids::NodeName("node-a.example".to_owned()),
+            manifests: "/m".into(),
+            pod_cidrs: Vec::new(),
+            workers: NonZeroU32::new(3).unwrap(),
+            metrics_addr: "127.0.0.1:9490".parse().unwrap(),
+            health_addr: "127.0.0.1:9491".parse().unwrap(),
+            admin_socket: "/run/weft/admin.sock".into(),
+            drain_timeout: Duration::from_secs(25),
+            kernel: KernelSettings {
+                pin_dir: "/sys/fs/bpf/weft".into(),
+                attach: AttachMode::Auto,
+                marks: mesh_common::settings::Settings::DEFAULT_MARKS,
+                route_table: 100,
+                rule_preference: 8,
+            },
+        }
+    );
+}
+
+#[test]
+fn every_flag_reaches_its_setting() {
+    let all = settings(
+        "--manifests /m --node-name n1 --pod-cidr 10.1.0.0/16,fd00::/48 --pod-cidr 10.2.0.0/16 --workers 2 \
+         --metrics-addr 0.0.0.0:1 --health-addr [::1]:2 --admin-socket /a --drain-timeout 2m --attach clsact --bpffs-dir /b \
+         --mark-mask 0x700000 --mark-steer 0x100000 --mark-transparent 0x200000 --mark-own 0x300000 --route-table 7 \
+         --rule-preference 32763",
+    );
+    let expected = Settings {
+        node: crate::ids::NodeName("n1".to_owned()),
+        manifests: "/m".into(),
+        pod_cidrs: ["10.1.0.0/16", "fd00::/48", "10.2.0.0/16"]
+            .map(|cidr| cidr.parse().unwrap())
+            .to_vec(),
+        workers: NonZeroU32::new(2).unwrap(),
+        metrics_addr: "0.0.0.0:1".parse().unwrap(),
+        health_addr: "[::1]:2".parse().unwrap(),
+        admin_socket: "/a".into(),
+        drain_timeout: Duration::from_secs(120),
+        kernel: KernelSettings {
+            pin_dir: "/b".into(),
+            attach: AttachMode::Clsact,
+            marks: mesh_common::settings::Settings {
+                mark_mask: 0x70_0000,
+                mark_steer: 0x10_0000,
+                mark_transparent: 0x20_0000,
+                mark_own: 0x30_0000,
+                workers: 0,
+            },
+            route_table: 7,
+            rule_preference: 32763,
+        },
+    };
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn detach_takes_the_kernels_flags_only() {
+    let Ok(Invocation {
+        log,
+        command: Command::Detach(kernel),
+    }) = parse(
+        words("detach --attach tcx --route-table 9 --log-level debug --log-format json"),
+        &host(),
+    )
+    else {
+        panic!("not detach");
+    };
+    assert_eq!((kernel.attach, kernel.route_table), (AttachMode::Tcx, 9));
+    assert_eq!(
+        (log.filter.to_string().as_str(), log.format),
+        ("debug", LogFormat::Json)
+    );
+    assert!(wrong("detach --manifests /m", &host()).contains("--manifests"));
+}
+
+#[test]
+fn where_the_node_name_and_the_log_level_come_from() {
+    let variables = Host {
+        node_name: Some("from-variable".into()),
+        rust_log: Some("warn".into()),
+        ..host()
+    };
+    let empty = Host {
+        node_name: Some(String::new()),
+        rust_log: Some(String::new()),
+        ..host()
+    };
+    for (line, host, node, level) in [
+        ("--manifests /m", &host(), "node-a.example", "info"),
+        ("--manifests /m", &empty, "node-a.example", "info"),
+        ("--manifests /m", &variables, "from-variable", "warn"),
+        (
+            "--manifests /m --node-name flag --log-level trace",
+            &variables,
+            "flag",
+            "trace",
+        ),
+    ] {
+        let invocation = parse(words(line), host).unwrap();
+        let Command::Run(settings) = invocation.command else {
+            panic!("{line}")
+        };
+        assert_eq!(
+            (settings.node.0.as_str(), invocation.log.filter.to_string().as_str()),
+            (node, level),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn workers_default_to_the_cpus_within_the_bounds() {
+    for (cpus, expected) in [(0, 1), (1, 1), (64, 64), (1000, 64)] {
+        let Command::Run(settings) = parse(words("--manifests /m"), &Host { cpus, ..host() })
+            .unwrap()
+            .command
+        else {
+            panic!("not run");
+        };
+        assert_eq!(settings.workers.get(), expected, "{cpus}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line() {
+    let long = format!("--manifests /m --admin-socket /{}", "x".repeat(107));
+    let name = format!("--manifests /m --node-name {}", "a".repeat(64));
+    for (line, parts) in [
+        ("", &["no source of Kubernetes objects", "--manifests DIR"][..]),
+        ("run", &["no source of Kubernetes objects"]),
+        ("fly", &["fly", "--help"]),
+        ("--manifest /m", &["--manifest'", "--manifests"]),
+        ("--manifests", &["--manifests <DIR>"]),
+        ("--manifests /m --node-name Node_A", &["\"Node_A\"", "--node-name"]),
+        ("--manifests /m --node-name a..b", &["\"a..b\"", "--node-name"]),
+        ("--manifests /m --node-name a-", &["\"a-\""]),
+        (&name, &["--node-name"]),
+        (
+            "--manifests /m --pod-cidr 10.0.0.1/8",
+            &["10.0.0.1/8", "--pod-cidr", "use 10.0.0.0/8"],
+        ),
+        ("--manifests /m --workers 0", &["'0'", "--workers", "1 to 64"]),
+        ("--manifests /m --workers 65", &["'65'", "--workers", "1 to 64"]),
+        (
+            "--manifests /m --metrics-addr localhost",
+            &["localhost", "--metrics-addr", "IP address and a port"],
+        ),
+        (
+            "--manifests /m --metrics-addr 127.0.0.1:9491",
+            &["--metrics-addr 127.0.0.1:9491", "--health-addr", "change one"],
+        ),
+        (
+            "--manifests /m --metrics-addr 0.0.0.0:9491",
+            &["--metrics-addr", "--health-addr", "change one"],
+        ),
+        (&long, &["--admin-socket", "108 bytes", "107"]),
+        (
+            "--manifests /m --admin-socket admin.sock",
+            &["--admin-socket", "absolute"],
+        ),
+        ("--manifests /m --drain-timeout 25", &["'25'", "--drain-timeout", "25s"]),
+        (
+            "--manifests /m --attach xdp",
+            &["'xdp'", "--attach", "auto, tcx, clsact"],
+        ),
+        ("--manifests /m --bpffs-dir weft", &["--bpffs-dir", "absolute"]),
+        (
+            "--manifests /m --mark-steer 0x4000",
+            &["--mark-steer 0x4000", "--mark-mask 0x3000"],
+        ),
+        ("--manifests /m --mark-own 0", &["--mark-own 0x0", "--mark-mask"]),
+        (
+            "--manifests /m --mark-own 0x1000",
+            &["--mark-steer and --mark-own", "0x1000"],
+        ),
+        (
+            "--manifests /m --mark-mask 0x7000",
+            &["--mark-mask 0x7000", "kube-proxy"],
+        ),
+        ("--manifests /m --mark-mask ff", &["'ff'", "--mark-mask", "0x1000"]),
+        ("--manifests /m --route-table 254", &["--route-table 254", "100"]),
+        (
+            "--manifests /m --route-table main",
+            &["'main'", "--route-table", "whole number"],
+        ),
+        ("--manifests /m --route-table 0", &["--route-table 0"]),
+        (
+            "--manifests /m --rule-preference 0",
+            &["--rule-preference 0", "1 to 32763"],
+        ),
+        (
+            "--manifests /m --rule-preference 32764",
+            &["--rule-preference 32764", "1 to 32763"],
+        ),
+        ("--manifests /m --log-level loud", &["'loud'", "--log-level", "debug"]),
+        (
+            "--manifests /m --log-format xml",
+            &["'xml'", "--log-format", "text, json"],
+        ),
+        ("detach --route-table 255", &["--route-table 255"]),
+    ] {
+        let text = wrong(line, &host());
+        assert!(!text.contains('\n'), "{line}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{line}: {text:?} lacks {part:?}");
+        }
+    }
+    let bad_log = Host {
+        rust_log: Some("loud".into()),
+        ..host()
+    };
+    assert!(wrong("--manifests /m", &bad_log).contains("RUST_LOG"));
+}
+
+#[test]
+fn ports_that_the_kernel_chooses_do_not_clash() {
+    settings("--manifests /m --metrics-addr 127.0.0.1:0 --health-addr 127.0.0.1:0");
+}
+
+#[test]
+fn help_and_version_are_not_errors() {
+    for (line, part) in [
+        ("--help", "EXIT STATUS"),
+        ("-h", "--help"),
+        ("detach --help", "nftables"),
+        ("--version", "0."),
+    ] {
+        let Err(Stop::Asked(text)) = parse(words(line), &host()) else {
+            panic!("{line}")
+        };
+        assert!(text.contains(part), "{line}: {text}");
+    }
+}
+
+#[test]
+fn every_flag_has_the_variable_that_the_help_promises() {
+    let root = Cli::command();
+    let commands = std::iter::once(&root).chain(root.get_subcommands());
+    for arg in commands.flat_map(clap::Command::get_arguments) {
+        let Some(long) = arg.get_long().filter(|long| !matches!(*long, "help" | "version")) else {
+            continue;
+        };
+        let expected = format!("WEFT_{}", long.replace('-', "_").to_uppercase());
+        assert_eq!(
+            arg.get_env().and_then(|name| name.to_str()),
+            Some(expected.as_str()),
+            "{long}"
+        );
+    }
+}
+
+/// `WEFT_BLESS=1 cargo test -p mesh-daemon` rewrites the file.
+#[test]
+fn the_help_text_is_as_reviewed() {
+    let text = Cli::command().term_width(100).render_long_help().to_string();
+    if std::env::var_os("WEFT_BLESS").is_some() {
+        std::fs::write(HELP_GOLDEN, &text).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(HELP_GOLDEN).unwrap(),
+        text,
+        "bless with WEFT_BLESS=1 if this is meant"
+    );
+    let too_wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 100).collect();
+    assert!(too_wide.is_empty(), "{too_wide:#?}");
+}

@@ -1,0 +1,165 @@
+//! Service addresses → ready endpoints, from Services and their EndpointSlices.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh_common::{
+    addr::Addr,
+    service::{SERVICES_MAX, ServiceKey, ServiceValue},
+};
+
+use super::{
+    AppProtocol, EndpointSlice, Inputs, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, Workload,
+    build::bounded,
+};
+use crate::ids::ObjectRef;
+
+/// The upstream of every service address and port. Of two Services with one address the first by name has it.
+pub(super) fn all(
+    inputs: &Inputs,
+    workloads: &BTreeMap<IpAddr, Arc<Workload>>,
+    set_aside: &mut BTreeSet<SetAside>,
+) -> BTreeMap<SocketAddr, Arc<Upstream>> {
+    let slices = slices_by_service(inputs);
+    let mut owners: BTreeMap<IpAddr, &ObjectRef> = BTreeMap::new();
+    let mut upstreams = BTreeMap::new();
+    for (name, service) in &inputs.services {
+        let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
+        for address in service
+            .cluster_ips
+            .iter()
+            .filter(|address| usable(inputs, name, **address, set_aside))
+        {
+            if let Some(owner) = owners.get(address) {
+                set_aside.insert(aside(
+                    name,
+                    "cluster_ip_conflict",
+                    format!("ClusterIP {address} belongs to Service {owner}"),
+                ));
+                continue;
+            }
+            owners.insert(*address, name);
+            for port in &service.ports {
+                let upstream = upstream(name, port, *address, own_slices, workloads, set_aside);
+                upstreams.insert(SocketAddr::new(*address, port.port), Arc::new(upstream));
+            }
+        }
+        report_duplicate_ports(name, service, set_aside);
+    }
+    upstreams
+}
+
+/// What the kernel steers: a service port without a ready endpoint is left to kube-proxy, which refuses it as its clients expect.
+pub(super) fn steered(
+    upstreams: &BTreeMap<SocketAddr, Arc<Upstream>>,
+    set_aside: &mut BTreeSet<SetAside>,
+) -> BTreeMap<ServiceKey, ServiceValue> {
+    let with_endpoints = upstreams
+        .iter()
+        .filter(|(_, upstream)| !upstream.endpoints.is_empty())
+        .map(|(address, upstream)| {
+            let key = ServiceKey {
+                addr: Addr::from(address.ip()),
+                port: u32::from(address.port()),
+            };
+            (key, u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX))
+        });
+    bounded("service ports", SERVICES_MAX, with_endpoints, set_aside)
+        .into_iter()
+        .map(|(key, endpoints)| (key, ServiceValue { endpoints }))
+        .collect()
+}
+
+fn slices_by_service(inputs: &Inputs) -> BTreeMap<ObjectRef, Vec<&EndpointSlice>> {
+    let mut slices: BTreeMap<ObjectRef, Vec<&EndpointSlice>> = BTreeMap::new();
+    for (name, slice) in &inputs.endpoint_slices {
+        slices
+            .entry(ObjectRef::new(&name.namespace, &slice.service))
+            .or_default()
+            .push(slice);
+    }
+    slices
+}
+
+fn upstream(
+    service: &ObjectRef,
+    port: &ServicePort,
+    address: IpAddr,
+    slices: &[&EndpointSlice],
+    workloads: &BTreeMap<IpAddr, Arc<Workload>>,
+    set_aside: &mut BTreeSet<SetAside>,
+) -> Upstream {
+    let mut app_protocol = port.app_protocol;
+    let mut endpoints = BTreeSet::new();
+    for slice in slices {
+        for slice_port in slice.ports.iter().filter(|slice_port| slice_port.name == port.name) {
+            if app_protocol == AppProtocol::Detect {
+                app_protocol = slice_port.app_protocol;
+            }
+            let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
+            for endpoint in ready.filter(|endpoint| endpoint.address.is_ipv4() == address.is_ipv4()) {
+                if is_unicast(endpoint.address) {
+                    endpoints.insert(SocketAddr::new(endpoint.address, slice_port.port));
+                } else {
+                    let detail = format!("endpoint {} is not an address of another host", endpoint.address);
+                    set_aside.insert(aside(service, "invalid_endpoint", detail));
+                }
+            }
+        }
+    }
+    let endpoints = endpoints
+        .into_iter()
+        .map(|address| UpstreamEndpoint {
+            address,
+            workload: workloads.get(&address.ip()).cloned(),
+        })
+        .collect();
+    Upstream {
+        service: service.clone(),
+        port: port.port,
+        app_protocol,
+        endpoints,
+    }
+}
+
+fn usable(inputs: &Inputs, service: &ObjectRef, address: IpAddr, set_aside: &mut BTreeSet<SetAside>) -> bool {
+    let usable = is_unicast(address) && !inputs.facts.node_addresses.contains(&address);
+    if !usable {
+        let detail = format!("ClusterIP {address} is this node's own, or no address that a service can have");
+        set_aside.insert(aside(service, "invalid_cluster_ip", detail));
+    }
+    usable
+}
+
+/// A connection to anything else would not leave the node, or would reach many: an EndpointSlice's author must not be able to point captured
+/// pods at the node's loopback.
+fn is_unicast(address: IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || link_local)
+}
+
+fn report_duplicate_ports(name: &ObjectRef, service: &Service, set_aside: &mut BTreeSet<SetAside>) {
+    let mut seen = BTreeSet::new();
+    for port in service.ports.iter().filter(|port| !seen.insert(port.port)) {
+        set_aside.insert(aside(
+            name,
+            "duplicate_port",
+            format!("port {} is listed twice; the last one serves", port.port),
+        ));
+    }
+}
+
+fn aside(service: &ObjectRef, reason: &'static str, detail: String) -> SetAside {
+    SetAside {
+        kind: "Service".to_owned(),
+        name: service.to_string(),
+        reason,
+        detail,
+    }
+}

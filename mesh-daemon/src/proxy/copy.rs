@@ -1,0 +1,127 @@
+//! Bytes both ways: half-close as half-close, reset as reset, no timeout, flat memory.
+
+use std::{cell::RefCell, io, pin::pin};
+
+use prometheus::IntCounter;
+use tokio::net::TcpStream;
+
+use super::{
+    bounds::{COPY_BUFFER_BYTES, COPY_BUFFERS_KEPT},
+    outcome::Outcome,
+    socket::{self, Stream},
+};
+
+/// A worker's copy buffers. One is taken only when there are bytes to carry.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    kept: RefCell<Vec<Box<[u8]>>>,
+}
+
+/// Counts bytes while they pass.
+#[derive(Clone, Debug)]
+pub struct Bytes {
+    /// From the client to the upstream.
+    pub sent: IntCounter,
+    /// From the upstream to the client.
+    pub received: IntCounter,
+}
+
+/// The side whose connection broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    From,
+    To,
+}
+
+/// Copies until both sides have ended, or one breaks: then the other is reset too.
+pub async fn both(buffers: &Buffers, client: Stream, upstream: Stream, bytes: &Bytes) -> Outcome {
+    let outcome = {
+        let mut up = pin!(one_way(buffers, &client, &upstream.socket, &bytes.sent));
+        let mut down = pin!(one_way(buffers, &upstream, &client.socket, &bytes.received));
+        let client_broke = Outcome::ClientReset;
+        let upstream_broke = Outcome::UpstreamReset;
+        let up_outcome = |result| match result {
+            Ok(()) => Outcome::Completed,
+            Err(Broken::From) => client_broke,
+            Err(Broken::To) => upstream_broke,
+        };
+        let down_outcome = |result| match result {
+            Ok(()) => Outcome::Completed,
+            Err(Broken::From) => upstream_broke,
+            Err(Broken::To) => client_broke,
+        };
+        // a side that has half-closed is no longer read: its reset must be watched for
+        tokio::select! {
+            result = &mut up => match up_outcome(result) {
+                Outcome::Completed => tokio::select! {
+                    biased;
+                    result = &mut down => down_outcome(result),
+                    () = socket::reset(&client.socket) => client_broke,
+                },
+                broken => broken,
+            },
+            result = &mut down => match down_outcome(result) {
+                Outcome::Completed => tokio::select! {
+                    biased;
+                    result = &mut up => up_outcome(result),
+                    () = socket::reset(&upstream.socket) => upstream_broke,
+                },
+                broken => broken,
+            },
+        }
+    };
+    if outcome != Outcome::Completed {
+        socket::reset_on_close(&client.socket);
+        socket::reset_on_close(&upstream.socket);
+    }
+    outcome
+}
+
+async fn one_way(buffers: &Buffers, from: &Stream, to: &TcpStream, counter: &IntCounter) -> Result<(), Broken> {
+    write_all(to, &from.first).await.map_err(|_| Broken::To)?;
+    counter.inc_by(from.first.len() as u64);
+    loop {
+        from.socket.readable().await.map_err(|_| Broken::From)?;
+        let mut buffer = buffers.take();
+        match from.socket.try_read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                write_all(to, &buffer[..count]).await.map_err(|_| Broken::To)?;
+                counter.inc_by(count as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Broken::From),
+        }
+        buffers.give_back(buffer);
+    }
+    // the other side may have closed for good meanwhile, which its own direction finds out
+    let _ = socket::shut_write(to);
+    Ok(())
+}
+
+async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl Buffers {
+    fn take(&self) -> Box<[u8]> {
+        self.kept
+            .borrow_mut()
+            .pop()
+            .unwrap_or_else(|| vec![0; COPY_BUFFER_BYTES].into_boxed_slice())
+    }
+
+    fn give_back(&self, buffer: Box<[u8]>) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() < COPY_BUFFERS_KEPT {
+            kept.push(buffer);
+        }
+    }
+}

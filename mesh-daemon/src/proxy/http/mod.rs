@@ -1,0 +1,91 @@
+//! HTTP between the two sides: one request at a time goes from hyper's server to hyper's client, its bodies streamed.
+
+mod body;
+pub(super) mod client;
+mod headers;
+pub(super) mod server;
+mod upgrade;
+
+use std::{cell::Cell, rc::Rc};
+
+use hyper::{Request, Response, body::Incoming, header};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Worker, detect::Protocol, identify::Connection, outbound::Early, outcome::Failure, report::Exchange, route,
+};
+use body::Body;
+
+/// What all requests of one client connection share.
+struct Client {
+    worker: Rc<Worker>,
+    connection: Connection,
+    protocol: Protocol,
+    /// Dialled while the client kept silent: the first request's upstream.
+    early: Cell<Option<Early>>,
+    /// Held on by what outlives the HTTP connection: upgrades.
+    _place: Rc<OwnedSemaphorePermit>,
+}
+
+/// Carries one request: each is routed and balanced on its own.
+async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Response<Body> {
+    let Client {
+        worker,
+        connection,
+        protocol,
+        early,
+        ..
+    } = &*client;
+    let plan = route::plan(&worker.shared.tables.load(), connection);
+    let mut report = Exchange::new(&worker.shared, plan.parties(connection), version(&request));
+    let upgrade = upgrade::asked(&mut request);
+    headers::request(request.headers_mut(), *protocol, upgrade.is_some());
+    match client::send(worker, connection.client.ip(), *protocol, &plan, early.take(), request).await {
+        Ok(client::Answer {
+            mut response,
+            lease,
+            candidate,
+        }) => {
+            report.parties.destination = candidate.workload;
+            report.answered(response.status());
+            match upgrade {
+                Some(upgrade) if upgrade.is_granted(&response) => {
+                    let switched = upgrade::carry(&client, upgrade, &mut response, report);
+                    headers::response(response.headers_mut(), true);
+                    *response.version_mut() = switched;
+                    response.map(|_| Body::empty())
+                }
+                _ => {
+                    headers::response(response.headers_mut(), false);
+                    *response.version_mut() = hyper::Version::HTTP_11;
+                    response.map(|incoming| Body::carried(incoming, lease, report))
+                }
+            }
+        }
+        Err(failure) => {
+            report.failed(&failure, connection.destination);
+            own_answer(&failure, report)
+        }
+    }
+}
+
+/// The mesh's own answer, in one sentence.
+fn own_answer(failure: &Failure, mut report: Exchange) -> Response<Body> {
+    report.answered(failure.status());
+    let mut response = Response::new(Body::text(format!("{failure}\n"), report));
+    *response.status_mut() = failure.status();
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+/// The metric label of the client's protocol.
+fn version(request: &Request<Incoming>) -> &'static str {
+    match request.version() {
+        hyper::Version::HTTP_2 => "http/2",
+        hyper::Version::HTTP_10 => "http/1.0",
+        _ => "http/1.1",
+    }
+}

@@ -1,0 +1,96 @@
+//! The client's side: hyper serves the connection, each request becomes an exchange.
+
+use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc};
+
+use bytes::Bytes;
+use hyper::{server::conn, service::service_fn};
+use hyper_util::rt::TokioTimer;
+
+use super::{Client, exchange};
+use crate::{
+    proxy::{
+        Worker,
+        accept::Accepted,
+        bounds::{
+            HEADER_READ_TIMEOUT, HTTP1_BUFFER_BYTES, HTTP1_HEADERS, HTTP2_CONNECTION_WINDOW_BYTES,
+            HTTP2_HEADER_LIST_BYTES, HTTP2_SEND_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS,
+        },
+        detect::Protocol,
+        identify::Connection,
+        outbound::Early,
+        socket::Stream,
+    },
+    task::LocalExecutor,
+};
+
+/// Serves one client connection to its end; on drain it says `Connection: close` or GOAWAY and ends after the requests under way.
+pub(in crate::proxy) async fn serve(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    connection: Connection,
+    protocol: Protocol,
+    first: Bytes,
+    early: Option<Early>,
+) {
+    let Accepted { socket, place, .. } = accepted;
+    let mut drain = worker.drain.clone();
+    let worker = Rc::clone(worker);
+    let client = Rc::new(Client {
+        worker,
+        connection,
+        protocol,
+        early: Cell::new(early),
+        _place: place,
+    });
+    let service = service_fn(move |request| {
+        let exchange = exchange(Rc::clone(&client), request);
+        async { Ok::<_, Infallible>(exchange.await) }
+    });
+    let stream = Stream { first, socket };
+    // one macro for both: the two connection types share no trait
+    macro_rules! run {
+        ($connection:expr) => {{
+            let mut connection = pin!($connection);
+            tokio::select! {
+                result = &mut connection => result,
+                () = drain.draining() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }};
+    }
+    let result = match protocol {
+        Protocol::Http2 => run!(http2().serve_connection(stream, service)),
+        _ => run!(http1().serve_connection(stream, service).with_upgrades()),
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a client's HTTP connection broke off");
+    }
+}
+
+fn http1() -> conn::http1::Builder {
+    let mut builder = conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_READ_TIMEOUT)
+        .max_buf_size(HTTP1_BUFFER_BYTES)
+        .max_headers(HTTP1_HEADERS)
+        .preserve_header_case(true)
+        // the Date is the server's to say
+        .auto_date_header(false);
+    builder
+}
+
+fn http2() -> conn::http2::Builder<LocalExecutor> {
+    let mut builder = conn::http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(HTTP2_HEADER_LIST_BYTES)
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(HTTP2_SEND_BYTES)
+        .auto_date_header(false);
+    builder
+}

@@ -1,0 +1,108 @@
+//! The outbound spine: carries one captured connection from a local pod into the mesh.
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use super::{
+    Worker,
+    accept::Accepted,
+    copy,
+    detect::{self, Detected, Protocol},
+    dial, http,
+    identify::{self, Connection},
+    outcome::Outcome,
+    report::OpenConnection,
+    route::{self, Candidate},
+    socket::{self, Stream},
+};
+use crate::model::AppProtocol;
+
+/// An upstream connection that was dialled before the protocol was known, because the client kept silent.
+pub(super) type Early = (Arc<TcpStream>, Candidate);
+
+/// Carries one connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
+    let tables = worker.shared.tables.load_full();
+    let connection = identify::outbound(&tables, accepted.client, accepted.destination);
+    let hint = route::hint(&tables, connection.destination);
+    drop(tables);
+    match detect::protocol(&accepted.socket, hint, false).await {
+        Ok(Detected::Known(protocol, first)) => carry(&worker, accepted, connection, protocol, first, None).await,
+        Ok(Detected::Silent) => Box::pin(silent(&worker, accepted, connection)).await,
+        Err(error) => tracing::debug!(client = %accepted.client, %error, "the client left before it said anything"),
+    }
+}
+
+async fn carry(
+    worker: &Rc<Worker>,
+    accepted: Accepted,
+    connection: Connection,
+    protocol: Protocol,
+    first: Bytes,
+    early: Option<Early>,
+) {
+    match protocol {
+        Protocol::Http1 | Protocol::Http2 => {
+            http::server::serve(worker, accepted, connection, protocol, first, early).await
+        }
+        Protocol::Opaque => opaque(worker, &accepted, &connection, first, early).await,
+    }
+}
+
+/// The client keeps silent: dials, and whichever side speaks first decides.
+async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection) {
+    let plan = route::plan(&worker.shared.tables.load(), &connection);
+    let early = match dial::first(worker, connection.client.ip(), &plan).await {
+        Ok(early) => early,
+        Err(failure) => {
+            OpenConnection::new(&worker.shared, plan.parties(&connection)).refuse(&failure, connection.destination);
+            socket::reset_on_close(&accepted.socket);
+            return;
+        }
+    };
+    let client_first = tokio::select! {
+        // a client that spoke meanwhile was first, even if the server spoke too
+        biased;
+        _ = accepted.socket.readable() => true,
+        _ = early.0.readable() => false,
+    };
+    if !client_first {
+        return opaque(worker, &accepted, &connection, Bytes::new(), Some(early)).await;
+    }
+    match detect::protocol(&accepted.socket, AppProtocol::Detect, true).await {
+        Ok(Detected::Known(protocol, first)) => carry(worker, accepted, connection, protocol, first, Some(early)).await,
+        Ok(Detected::Silent) => opaque(worker, &accepted, &connection, Bytes::new(), Some(early)).await,
+        Err(_) => socket::reset_on_close(&early.0),
+    }
+}
+
+/// Bytes both ways, to one endpoint.
+async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, first: Bytes, early: Option<Early>) {
+    let plan = route::plan(&worker.shared.tables.load(), connection);
+    let mut open = OpenConnection::new(&worker.shared, plan.parties(connection));
+    let dialled = match early {
+        Some(early) => Ok(early),
+        None => dial::first(worker, connection.client.ip(), &plan).await,
+    };
+    let (upstream, candidate) = match dialled {
+        Ok(dialled) => dialled,
+        Err(failure) => {
+            open.refuse(&failure, connection.destination);
+            socket::reset_on_close(&accepted.socket);
+            return;
+        }
+    };
+    let bytes = open.connected(candidate.workload);
+    let client = Stream {
+        first,
+        socket: Arc::clone(&accepted.socket),
+    };
+    let upstream = Stream {
+        first: Bytes::new(),
+        socket: upstream,
+    };
+    let outcome: Outcome = copy::both(&worker.buffers, client, upstream, &bytes).await;
+    open.close(outcome);
+}

@@ -1,0 +1,308 @@
+//! A worker's upstream HTTP connections: kept for the same client pod and endpoint, never handed to another.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::{Rc, Weak},
+    sync::Arc,
+};
+
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use tokio::{
+    net::TcpStream,
+    sync::Mutex,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Worker,
+    bounds::{POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
+    dial::{self, Source},
+    http::client,
+    metrics::Metrics,
+    route::Candidate,
+    socket,
+};
+use crate::task;
+
+/// Who may share a connection: what the endpoint sees of the client must be the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    client: IpAddr,
+    source: Source,
+    endpoint: SocketAddr,
+}
+
+/// The worker's pool.
+#[derive(Default)]
+pub(super) struct Pool {
+    http1: Rc<RefCell<Idle>>,
+    http2: RefCell<HashMap<Key, Rc<Slot>>>,
+}
+
+/// Idle HTTP/1 connections; the latest used is last, and taken first.
+#[derive(Default)]
+struct Idle {
+    by_key: HashMap<Key, Vec<Kept>>,
+    count: usize,
+}
+
+struct Kept {
+    sender: http1::SendRequest<Incoming>,
+    socket: Arc<TcpStream>,
+    since: Instant,
+}
+
+/// The one HTTP/2 connection of a key. The lock is held while it is dialled, so that a burst of streams dials once.
+struct Slot {
+    sender: Mutex<Option<http2::SendRequest<Incoming>>>,
+    used: Cell<Instant>,
+    /// Cloned by each stream: alone, the connection is idle.
+    streams: Rc<()>,
+}
+
+/// A connection lent for one request.
+pub(super) enum Lease {
+    /// HTTP/1: exclusive. Goes back to the pool when the answer has been read to its end.
+    Http1 {
+        sender: http1::SendRequest<Incoming>,
+        socket: Arc<TcpStream>,
+        key: Key,
+        pool: Weak<RefCell<Idle>>,
+        worker: Rc<Worker>,
+    },
+    /// HTTP/2: shared.
+    Http2 {
+        sender: http2::SendRequest<Incoming>,
+        _stream: Rc<()>,
+    },
+}
+
+impl Pool {
+    /// A connection for one HTTP/1 request: kept, or dialled (always dialled if `fresh`).
+    pub(super) async fn http1(
+        worker: &Rc<Worker>,
+        client: IpAddr,
+        to: &Candidate,
+        fresh: bool,
+        until: Instant,
+    ) -> io::Result<Lease> {
+        let key = key(client, to);
+        if !fresh && let Some(lease) = worker.pool.take(worker, key) {
+            return Ok(lease);
+        }
+        let socket = dial::connect(worker, client, to, until).await?;
+        Self::http1_over(worker, client, to, socket).await
+    }
+
+    /// A connection for one HTTP/1 request over a socket that is already connected.
+    pub(super) async fn http1_over(
+        worker: &Rc<Worker>,
+        client: IpAddr,
+        to: &Candidate,
+        socket: Arc<TcpStream>,
+    ) -> io::Result<Lease> {
+        let sender = client::http1(Arc::clone(&socket)).await?;
+        let pool = Rc::downgrade(&worker.pool.http1);
+        Ok(Lease::Http1 {
+            sender,
+            socket,
+            key: key(client, to),
+            pool,
+            worker: Rc::clone(worker),
+        })
+    }
+
+    /// A connection for one HTTP/2 request; `early` is a connected socket that becomes the key's connection if it has none.
+    pub(super) async fn http2(
+        worker: &Rc<Worker>,
+        client: IpAddr,
+        to: &Candidate,
+        early: Option<Arc<TcpStream>>,
+        until: Instant,
+    ) -> io::Result<Lease> {
+        let key = key(client, to);
+        let slot = Rc::clone(
+            worker
+                .pool
+                .http2
+                .borrow_mut()
+                .entry(key)
+                .or_insert_with(|| Rc::new(Slot::new())),
+        );
+        let mut kept = slot.sender.lock().await;
+        slot.used.set(Instant::now());
+        if let Some(sender) = kept.as_ref() {
+            if !sender.is_closed() {
+                return Ok(Lease::Http2 {
+                    sender: sender.clone(),
+                    _stream: Rc::clone(&slot.streams),
+                });
+            }
+            worker.shared.metrics.stale("when_taken");
+            *kept = None;
+        }
+        let socket = match early {
+            Some(socket) => socket,
+            None => dial::connect(worker, client, to, until).await?,
+        };
+        let sender = client::http2(socket).await?;
+        *kept = Some(sender.clone());
+        Ok(Lease::Http2 {
+            sender,
+            _stream: Rc::clone(&slot.streams),
+        })
+    }
+
+    fn take(&self, worker: &Rc<Worker>, key: Key) -> Option<Lease> {
+        loop {
+            let Kept { sender, socket, since } = self.http1.borrow_mut().take(key)?;
+            worker.shared.metrics.pool_idle.dec();
+            if since.elapsed() < POOL_IDLE_TIMEOUT && sender.is_ready() && socket::is_idle(&socket) {
+                let pool = Rc::downgrade(&self.http1);
+                return Some(Lease::Http1 {
+                    sender,
+                    socket,
+                    key,
+                    pool,
+                    worker: Rc::clone(worker),
+                });
+            }
+            worker.shared.metrics.stale("when_taken");
+        }
+    }
+
+    /// Closes what has been idle for too long, for ever.
+    pub(super) async fn sweep(&self, metrics: &Metrics) {
+        loop {
+            sleep(POOL_SWEEP_INTERVAL).await;
+            let closed = self.http1.borrow_mut().sweep();
+            metrics.pool_idle.sub(i64::try_from(closed).unwrap_or(i64::MAX));
+            self.http2.borrow_mut().retain(|_, slot| !slot.is_over());
+        }
+    }
+}
+
+impl Lease {
+    /// Sends a request. The error holds the request if no byte of it was sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Incoming>>> {
+        match self {
+            Self::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Self::Http2 { sender, .. } => sender.try_send_request(request).await,
+        }
+    }
+
+    /// The answer has been read to its end: the connection may serve another request.
+    pub(super) fn give_back(self) {
+        let Self::Http1 {
+            mut sender,
+            socket,
+            key,
+            pool,
+            worker,
+        } = self
+        else {
+            return;
+        };
+        if sender.is_closed() {
+            return;
+        }
+        // hyper's side of the connection learns of the answer's end a moment after us
+        task::spawn("pool", async move {
+            if sender.ready().await.is_ok()
+                && let Some(pool) = pool.upgrade()
+            {
+                put(
+                    &worker.shared.metrics,
+                    &pool,
+                    key,
+                    Kept {
+                        sender,
+                        socket,
+                        since: Instant::now(),
+                    },
+                );
+            }
+        });
+    }
+}
+
+fn put(metrics: &Metrics, pool: &RefCell<Idle>, key: Key, kept: Kept) {
+    match pool.borrow_mut().put(key, kept) {
+        Ok(()) => metrics.pool_idle.inc(),
+        Err(limit) => metrics.limit_reached(limit),
+    }
+}
+
+impl Idle {
+    fn take(&mut self, key: Key) -> Option<Kept> {
+        let kept = self.by_key.get_mut(&key)?;
+        let last = kept.pop();
+        if kept.is_empty() {
+            self.by_key.remove(&key);
+        }
+        self.count -= usize::from(last.is_some());
+        last
+    }
+
+    /// The error is the name of the bound that was reached.
+    fn put(&mut self, key: Key, kept: Kept) -> Result<(), &'static str> {
+        if self.count >= POOL_IDLE_TOTAL {
+            return Err("pool_idle_total");
+        }
+        let list = self.by_key.entry(key).or_default();
+        if list.len() >= POOL_IDLE_PER_KEY {
+            return Err("pool_idle_per_key");
+        }
+        list.push(kept);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// How many were closed.
+    fn sweep(&mut self) -> usize {
+        let before = self.count;
+        self.by_key.retain(|_, list| {
+            list.retain(|kept| kept.since.elapsed() < POOL_IDLE_TIMEOUT && !kept.sender.is_closed());
+            !list.is_empty()
+        });
+        self.count = self.by_key.values().map(Vec::len).sum();
+        before - self.count
+    }
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self {
+            sender: Mutex::new(None),
+            used: Cell::new(Instant::now()),
+            streams: Rc::new(()),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let Ok(sender) = self.sender.try_lock() else {
+            return false;
+        };
+        let idle = Rc::strong_count(&self.streams) == 1;
+        idle && (self.used.get().elapsed() >= POOL_IDLE_TIMEOUT
+            || sender.as_ref().is_none_or(http2::SendRequest::is_closed))
+    }
+}
+
+fn key(client: IpAddr, to: &Candidate) -> Key {
+    Key {
+        client,
+        source: to.source,
+        endpoint: to.address,
+    }
+}
