@@ -23,7 +23,7 @@ const PARTIES: [&str; 7] = [
 ];
 
 /// Handles of all metrics of the room.
-pub struct Metrics {
+pub(super) struct Metrics {
     requests: IntCounterVec,
     request_outcomes: IntCounterVec,
     durations: HistogramVec,
@@ -46,7 +46,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers all.
-    pub fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         let counter = |name: &str, help: &str, parties: &[&str], own: &[&str]| {
             register(
                 registry,
@@ -140,7 +140,14 @@ impl Metrics {
     }
 
     /// A request ended.
-    pub fn request(&self, parties: &Parties, protocol: &str, status: Option<u16>, outcome: Outcome, took: Duration) {
+    pub(super) fn request(
+        &self,
+        parties: &Parties,
+        protocol: &str,
+        status: Option<u16>,
+        outcome: Outcome,
+        took: Duration,
+    ) {
         let labels = labels(parties);
         let code = status.map(|status| status.to_string());
         let code = code.as_deref().unwrap_or(outcome.name());
@@ -154,19 +161,19 @@ impl Metrics {
     }
 
     /// An opaque connection reached its endpoint.
-    pub fn opened(&self, parties: &Parties) {
+    pub(super) fn opened(&self, parties: &Parties) {
         self.opened.with_label_values(&labels(parties)).inc();
     }
 
     /// An opaque connection ended.
-    pub fn closed(&self, parties: &Parties, outcome: Outcome) {
+    pub(super) fn closed(&self, parties: &Parties, outcome: Outcome) {
         self.closed
             .with_label_values(&[&labels(parties)[..], &[outcome.name()]].concat())
             .inc();
     }
 
     /// The byte counters of an opaque connection.
-    pub fn bytes(&self, parties: &Parties) -> copy::Bytes {
+    pub(super) fn bytes(&self, parties: &Parties) -> copy::Bytes {
         let labels = labels(parties);
         copy::Bytes {
             sent: self.sent.with_label_values(&labels),
@@ -175,27 +182,27 @@ impl Metrics {
     }
 
     /// A dial from the node's own address.
-    pub fn source_not_preserved(&self, reason: OwnReason) {
+    pub(super) fn source_not_preserved(&self, reason: OwnReason) {
         self.source_not_preserved.with_label_values(&[reason.name()]).inc();
     }
 
     /// An endpoint did not accept.
-    pub fn connect_failed(&self, kind: ErrorKind) {
+    pub(super) fn connect_failed(&self, kind: ErrorKind) {
         self.connect_failures.with_label_values(&[word(kind)]).inc();
     }
 
     /// The kernel gave no connection.
-    pub fn accept_failed(&self, kind: ErrorKind) {
+    pub(super) fn accept_failed(&self, kind: ErrorKind) {
         self.accept_failures.with_label_values(&[word(kind)]).inc();
     }
 
     /// A bound was reached.
-    pub fn limit_reached(&self, limit: &str) {
+    pub(super) fn limit_reached(&self, limit: &str) {
         self.limits.with_label_values(&[limit]).inc();
     }
 
     /// A pooled connection was found closed.
-    pub fn stale(&self, found: &str) {
+    pub(super) fn stale(&self, found: &str) {
         self.stale.with_label_values(&[found]).inc();
     }
 }

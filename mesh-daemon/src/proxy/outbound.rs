@@ -45,7 +45,7 @@ async fn carry(
 ) {
     match protocol {
         Protocol::Http1 | Protocol::Http2 => {
-            http::server::serve(worker, accepted, connection, protocol, first, early).await
+            http::server::serve(worker, accepted, connection, protocol, first, early).await;
         }
         Protocol::Opaque => opaque(worker, &accepted, &connection, first, early).await,
     }

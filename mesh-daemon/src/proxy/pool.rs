@@ -48,7 +48,7 @@ pub(super) struct Pool {
 
 /// Idle HTTP/1 connections; the latest used is last, and taken first.
 #[derive(Default)]
-struct Idle {
+pub(super) struct Idle {
     by_key: HashMap<Key, Vec<Kept>>,
     count: usize,
 }
