@@ -59,7 +59,10 @@ fn a_reset_arrives_as_a_reset_on_either_side() {
         assert_eq!(upstream.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 
         let mut client = bench.connect().await;
-        let (upstream, _) = server.accept().await.unwrap();
+        let (mut upstream, _) = server.accept().await.unwrap();
+        // a byte first: before it the reset could still count as a dial that failed
+        client.write_all(b"x").await.unwrap();
+        upstream.read_exact(&mut [0]).await.unwrap();
         reset(upstream);
         assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
         bench.until("weft_tcp_connections_closed_total", &[("outcome", "client_reset")], 1.0).await;
