@@ -1,16 +1,11 @@
 //! HTTP/1 and HTTP/2: spread, bodies, pools, what is retried and what is not, upgrades, drain.
 
-use std::{
-    cell::{Cell, RefCell},
-    convert::Infallible,
-    net::SocketAddr,
-    rc::Rc,
-};
+use std::{cell::Cell, convert::Infallible, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::{Frame, Incoming},
     client::conn,
     header,
@@ -18,7 +13,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use mesh_daemon::{
-    model::AppProtocol::{self, Detect, Http},
+    model::AppProtocol::{Detect, Http},
     task::LocalExecutor,
 };
 use tokio::{
@@ -29,21 +24,21 @@ use tokio::{
 
 use crate::bench::{Bench, listener, refusing, run, snapshot};
 
-type Body = BoxBody<Bytes, Infallible>;
+pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
-fn full(bytes: impl Into<Bytes>) -> Body {
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed()
 }
 
 /// A server that counts: requests, connections.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     requests: Cell<usize>,
     connections: Cell<usize>,
 }
 
 /// Echoes each request's body and trailers; speaks both versions.
-async fn echo() -> (SocketAddr, Rc<Seen>) {
+pub(crate) async fn echo() -> (SocketAddr, Rc<Seen>) {
     let (listener, address) = listener().await;
     let seen = Rc::new(Seen::default());
     spawn_local(accept(listener, Rc::clone(&seen)));
@@ -61,9 +56,13 @@ async fn accept(listener: TcpListener, seen: Rc<Seen>) {
             let service = service_fn(move |request| answer(request, Rc::clone(&seen)));
             let io = TokioIo::new(socket);
             if &first == b"PRI" {
-                let _ = hyper::server::conn::http2::Builder::new(LocalExecutor).serve_connection(io, service).await;
+                let _ = hyper::server::conn::http2::Builder::new(LocalExecutor)
+                    .serve_connection(io, service)
+                    .await;
             } else {
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(io, service)
+                    .await;
             }
         });
     }
@@ -75,27 +74,36 @@ async fn answer(request: Request<Incoming>, seen: Rc<Seen>) -> Result<Response<I
     if let Some(te) = request.headers().get(header::TE) {
         response.headers_mut().insert("x-te", te.clone());
     }
-    response.headers_mut().insert(header::TRAILER, header::HeaderValue::from_static("x-sum"));
+    response
+        .headers_mut()
+        .insert(header::TRAILER, header::HeaderValue::from_static("x-sum"));
     Ok(response.map(|()| request.into_body()))
 }
 
-async fn http1(bench: &Bench) -> conn::http1::SendRequest<Body> {
-    let (sender, connection) = conn::http1::handshake(TokioIo::new(bench.connect().await)).await.unwrap();
+pub(crate) async fn http1(bench: &Bench) -> conn::http1::SendRequest<Body> {
+    let (sender, connection) = conn::http1::handshake(TokioIo::new(bench.connect().await))
+        .await
+        .unwrap();
     spawn_local(connection.with_upgrades());
     sender
 }
 
-async fn http2(bench: &Bench) -> conn::http2::SendRequest<Body> {
-    let (sender, connection) = conn::http2::handshake(LocalExecutor, TokioIo::new(bench.connect().await)).await.unwrap();
+pub(crate) async fn http2(bench: &Bench) -> conn::http2::SendRequest<Body> {
+    let (sender, connection) = conn::http2::handshake(LocalExecutor, TokioIo::new(bench.connect().await))
+        .await
+        .unwrap();
     spawn_local(connection);
     sender
 }
 
-fn post(body: Body) -> Request<Body> {
-    Request::post("http://web.shop/").header(header::HOST, "web.shop").body(body).unwrap()
+pub(crate) fn post(body: Body) -> Request<Body> {
+    Request::post("http://web.shop/")
+        .header(header::HOST, "web.shop")
+        .body(body)
+        .unwrap()
 }
 
-async fn bytes(response: Response<Incoming>) -> Bytes {
+pub(crate) async fn bytes(response: Response<Incoming>) -> Bytes {
     response.into_body().collect().await.unwrap().to_bytes()
 }
 
@@ -135,9 +143,19 @@ fn requests_of_one_connection_spread_over_all_endpoints() {
             }
             for (_, seen) in &servers {
                 assert_eq!(seen.requests.get(), 100, "{protocol}");
-                assert!(seen.connections.get() <= 2, "{protocol}: {} connections", seen.connections.get());
+                assert!(
+                    seen.connections.get() <= 2,
+                    "{protocol}: {} connections",
+                    seen.connections.get()
+                );
             }
-            bench.until("weft_requests_total", &[("protocol", protocol), ("code", "200"), ("reporter", "source")], 300.0).await;
+            bench
+                .until(
+                    "weft_requests_total",
+                    &[("protocol", protocol), ("code", "200"), ("reporter", "source")],
+                    300.0,
+                )
+                .await;
         }
     });
 }
@@ -167,7 +185,9 @@ fn bodies_of_all_sizes_pass_byte_for_byte() {
         let mut one = http1(&bench).await;
         let mut two = http2(&bench).await;
         for size in [0, 1, 1000, 65_535, 65_536, 1 << 20, 64 << 20] {
-            let body: Bytes = (0..size).map(|index: usize| (index * 31 + index / 977) as u8).collect();
+            let body: Bytes = (0..size)
+                .map(|index: usize| ((index * 31 + index / 977) % 256).try_into().unwrap_or(0))
+                .collect();
             one.ready().await.unwrap();
             let response = one.send_request(post(full(body.clone()))).await.unwrap();
             assert!(bytes(response).await == body, "HTTP/1, {size} bytes");
@@ -183,8 +203,14 @@ fn chunks_and_trailers_pass() {
         let (address, _) = echo().await;
         let bench = Bench::new(Detect, &[address]);
         let body = || {
-            let trailers: HeaderMap = [(header::HeaderName::from_static("x-sum"), "7".parse().unwrap())].into_iter().collect();
-            let frames = [Frame::data(Bytes::from("one")), Frame::data(Bytes::from("two")), Frame::trailers(trailers)];
+            let trailers: HeaderMap = [(header::HeaderName::from_static("x-sum"), "7".parse().unwrap())]
+                .into_iter()
+                .collect();
+            let frames = [
+                Frame::data(Bytes::from("one")),
+                Frame::data(Bytes::from("two")),
+                Frame::trailers(trailers),
+            ];
             BodyExt::boxed(StreamBody::new(Frames(frames.into_iter().map(Ok).collect())))
         };
         let request = || {
@@ -195,11 +221,17 @@ fn chunks_and_trailers_pass() {
         };
         let mut one = http1(&bench).await;
         let mut two = http2(&bench).await;
-        for response in [one.send_request(request()).await.unwrap(), two.send_request(request()).await.unwrap()] {
+        for response in [
+            one.send_request(request()).await.unwrap(),
+            two.send_request(request()).await.unwrap(),
+        ] {
             assert_eq!(response.headers()["x-te"], "trailers");
             let version = response.version();
             let collected = response.into_body().collect().await.unwrap();
-            assert_eq!(collected.trailers().unwrap_or_else(|| panic!("{version:?}"))["x-sum"], "7");
+            assert_eq!(
+                collected.trailers().unwrap_or_else(|| panic!("{version:?}"))["x-sum"],
+                "7"
+            );
             assert_eq!(collected.to_bytes(), "onetwo");
         }
     });
@@ -225,12 +257,19 @@ fn an_old_client_and_head_and_expect() {
         let (address, _) = echo().await;
         let bench = Bench::new(Http, &[address]);
         let answer = raw(&bench, "POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc").await;
-        assert!(answer.starts_with("HTTP/1.0 200") && answer.ends_with("\r\n\r\nabc"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.0 200") && answer.ends_with("\r\n\r\nabc"),
+            "{answer}"
+        );
         let answer = raw(&bench, "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
 
         let mut client = bench.connect().await;
-        let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
+        let head =
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
         client.write_all(head.as_bytes()).await.unwrap();
         let mut go_on = [0; 25];
         client.read_exact(&mut go_on).await.unwrap();
@@ -250,14 +289,26 @@ fn a_client_that_speaks_after_a_silence_is_still_http() {
         let mut client = bench.connect().await;
         // the silence has passed when the upstream was dialled
         let (mut upstream, _) = server.accept().await.unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut head = vec![0; 4096];
         let count = upstream.read(&mut head).await.unwrap();
-        assert!(head[..count].starts_with(b"GET / HTTP/1.1\r\nHost: a\r\n"), "names keep their case");
-        upstream.write_all(b"HTTP/1.1 204 No Content\r\nX-CaSe: Kept\r\n\r\n").await.unwrap();
+        assert!(
+            head[..count].starts_with(b"GET / HTTP/1.1\r\nHost: a\r\n"),
+            "names keep their case"
+        );
+        upstream
+            .write_all(b"HTTP/1.1 204 No Content\r\nX-CaSe: Kept\r\n\r\n")
+            .await
+            .unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 204") && answer.contains("X-CaSe: Kept"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 204") && answer.contains("X-CaSe: Kept"),
+            "{answer}"
+        );
         bench.until("weft_requests_total", &[("code", "204")], 1.0).await;
     });
 }
@@ -274,7 +325,7 @@ fn the_mesh_says_why_it_has_no_answer() {
             (3, &[refusing][..], "HTTP/1.1 503", "refused"),
             (4, &[refusing, address][..], "HTTP/1.1 200", ""),
         ] {
-            bench.shared.publish(snapshot(generation, AppProtocol::Http, endpoints));
+            bench.shared.publish(snapshot(generation, Http, endpoints));
             let answer = raw(&bench, request).await;
             assert!(answer.starts_with(status) && answer.contains(words), "{answer}");
         }
@@ -297,7 +348,10 @@ fn a_pooled_connection_that_has_closed_is_replaced_unseen() {
                     let _ = upstream.read(&mut bytes).await.unwrap();
                 }
                 // keeps the connection open in words, and closes it
-                upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                upstream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    .await
+                    .unwrap();
             };
             let (response, ()) = tokio::join!(asking, serving);
             assert_eq!(response.unwrap().status(), StatusCode::OK);
@@ -333,8 +387,14 @@ fn a_client_that_leaves_cancels_the_request() {
         let (mut upstream, _) = server.accept().await.unwrap();
         assert_ne!(upstream.read(&mut [0; 4096]).await.unwrap(), 0);
         drop(client);
-        assert_eq!(upstream.read(&mut [0]).await.unwrap_or(0), 0, "the upstream connection ends");
-        bench.until("weft_request_outcomes_total", &[("outcome", "client_reset")], 1.0).await;
+        assert_eq!(
+            upstream.read(&mut [0]).await.unwrap_or(0),
+            0,
+            "the upstream connection ends"
+        );
+        bench
+            .until("weft_request_outcomes_total", &[("outcome", "client_reset")], 1.0)
+            .await;
         bench.until("weft_requests_open", &[], 0.0).await;
     });
 }
@@ -349,11 +409,17 @@ fn an_upgrade_becomes_bytes_both_ways() {
         client.write_all(head.as_bytes()).await.unwrap();
         let (mut upstream, _) = server.accept().await.unwrap();
         let asked = head_of(&mut upstream).await.to_ascii_lowercase();
-        assert!(asked.contains("upgrade: websocket") && asked.contains("connection: upgrade"), "{asked}");
+        assert!(
+            asked.contains("upgrade: websocket") && asked.contains("connection: upgrade"),
+            "{asked}"
+        );
         let granted = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi";
         upstream.write_all(granted).await.unwrap();
         let answer = head_of(&mut client).await.to_ascii_lowercase();
-        assert!(answer.starts_with("http/1.1 101") && answer.contains("upgrade: websocket"), "{answer}");
+        assert!(
+            answer.starts_with("http/1.1 101") && answer.contains("upgrade: websocket"),
+            "{answer}"
+        );
         let mut word = [0; 2];
         client.read_exact(&mut word).await.unwrap();
         assert_eq!(&word, b"hi");
@@ -366,60 +432,10 @@ fn an_upgrade_becomes_bytes_both_ways() {
 }
 
 /// Reads a message head, byte by byte.
-async fn head_of(socket: &mut TcpStream) -> String {
+pub(crate) async fn head_of(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(socket.read_u8().await.unwrap());
     }
     String::from_utf8(head).unwrap()
-}
-
-#[test]
-fn a_drain_ends_http_connections_after_their_request() {
-    run(async {
-        let (address, _) = echo().await;
-        let mut bench = Bench::new(Detect, &[address]);
-        let mut one = http1(&bench).await;
-        let mut two = http2(&bench).await;
-        // a request under way on each: its body has not ended
-        let bodies = RefCell::new(Vec::new());
-        let open = || {
-            let (sender, body) = http_body_util::channel::Channel::<Bytes, Infallible>::new(1);
-            bodies.borrow_mut().push(sender);
-            post(BodyExt::boxed(body))
-        };
-        let answers = [one.send_request(open()).await.unwrap(), two.send_request(open()).await.unwrap()];
-        let signal = bench.drain.take().unwrap();
-        signal.start();
-        for sender in bodies.borrow_mut().iter_mut() {
-            sender.send_data(Bytes::from("end")).await.unwrap();
-        }
-        bodies.borrow_mut().clear();
-        for answer in answers {
-            assert_eq!(bytes(answer).await, "end");
-        }
-        bench.served.take().unwrap().await.unwrap();
-        assert!(one.send_request(post(full(""))).await.is_err());
-        assert!(two.send_request(post(full(""))).await.is_err());
-    });
-}
-
-#[test]
-fn a_drain_is_said_in_the_answer() {
-    run(async {
-        let (server, address) = listener().await;
-        let mut bench = Bench::new(Http, &[address]);
-        let mut client = http1(&bench).await;
-        let asking = spawn_local(async move {
-            let request = Request::builder().method(Method::GET).uri("/").header(header::HOST, "a").body(full("")).unwrap();
-            client.send_request(request).await.unwrap()
-        });
-        let (mut upstream, _) = server.accept().await.unwrap();
-        head_of(&mut upstream).await;
-        let signal = bench.drain.take().unwrap();
-        signal.start();
-        while TcpStream::connect(bench.address).await.is_ok() {}
-        upstream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
-        assert_eq!(asking.await.unwrap().headers()[header::CONNECTION], "close");
-    });
 }

@@ -24,7 +24,9 @@ fn half_close_passes_and_the_other_direction_goes_on() {
         got.clear();
         client.read_to_end(&mut got).await.unwrap();
         assert_eq!(got, b"my answer");
-        bench.until("weft_tcp_connections_closed_total", &[("outcome", "completed")], 1.0).await;
+        bench
+            .until("weft_tcp_connections_closed_total", &[("outcome", "completed")], 1.0)
+            .await;
         bench.until("weft_tcp_sent_bytes_total", &[], 10.0).await;
         bench.until("weft_tcp_received_bytes_total", &[], 9.0).await;
     });
@@ -56,7 +58,10 @@ fn a_reset_arrives_as_a_reset_on_either_side() {
         let client = bench.connect().await;
         let (mut upstream, _) = server.accept().await.unwrap();
         reset(client);
-        assert_eq!(upstream.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            upstream.read(&mut [0]).await.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
 
         let mut client = bench.connect().await;
         let (mut upstream, _) = server.accept().await.unwrap();
@@ -64,9 +69,20 @@ fn a_reset_arrives_as_a_reset_on_either_side() {
         client.write_all(b"x").await.unwrap();
         upstream.read_exact(&mut [0]).await.unwrap();
         reset(upstream);
-        assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-        bench.until("weft_tcp_connections_closed_total", &[("outcome", "client_reset")], 1.0).await;
-        bench.until("weft_tcp_connections_closed_total", &[("outcome", "upstream_reset")], 1.0).await;
+        assert_eq!(
+            client.read(&mut [0]).await.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
+        bench
+            .until("weft_tcp_connections_closed_total", &[("outcome", "client_reset")], 1.0)
+            .await;
+        bench
+            .until(
+                "weft_tcp_connections_closed_total",
+                &[("outcome", "upstream_reset")],
+                1.0,
+            )
+            .await;
     });
 }
 
@@ -78,7 +94,11 @@ fn a_reset_after_a_half_close_arrives_though_nobody_reads() {
         for client_closes in [true, false] {
             let mut client = bench.connect().await;
             let (mut upstream, _) = server.accept().await.unwrap();
-            let (closer, other) = if client_closes { (&mut client, &mut upstream) } else { (&mut upstream, &mut client) };
+            let (closer, other) = if client_closes {
+                (&mut client, &mut upstream)
+            } else {
+                (&mut upstream, &mut client)
+            };
             closer.shutdown().await.unwrap();
             assert_eq!(other.read(&mut [0]).await.unwrap(), 0);
             let mut other = if client_closes {
@@ -94,7 +114,13 @@ fn a_reset_after_a_half_close_arrives_though_nobody_reads() {
                 Some(error) => error,
                 None => other.write_all(b"x").await.unwrap_err(),
             };
-            assert!(matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe), "{error}");
+            assert!(
+                matches!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+                ),
+                "{error}"
+            );
         }
     });
 }
@@ -113,7 +139,10 @@ fn a_server_that_speaks_first_is_heard() {
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let mut got = [0; 18];
         upstream.read_exact(&mut got).await.unwrap();
-        assert_eq!(&got, b"GET / HTTP/1.1\r\n\r\n", "the server spoke first: whatever follows is opaque");
+        assert_eq!(
+            &got, b"GET / HTTP/1.1\r\n\r\n",
+            "the server spoke first: whatever follows is opaque"
+        );
     });
 }
 
@@ -146,7 +175,9 @@ fn an_endpoint_that_refuses_is_replaced_at_once() {
             upstream.read_exact(&mut [0]).await.unwrap();
         }
         // the cursor moved on by one each time: two, one and no refusals
-        bench.until("weft_connect_failures_total", &[("reason", "refused")], 3.0).await;
+        bench
+            .until("weft_connect_failures_total", &[("reason", "refused")], 3.0)
+            .await;
     });
 }
 
@@ -158,8 +189,13 @@ fn without_an_endpoint_the_client_is_reset() {
         for (generation, endpoints, outcome) in [(2, &[][..], "no_endpoint"), (3, &[refusing][..], "connect_failed")] {
             bench.shared.publish(snapshot(generation, Opaque, endpoints));
             let mut client = bench.connect().await;
-            assert_eq!(client.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-            bench.until("weft_tcp_connections_closed_total", &[("outcome", outcome)], 1.0).await;
+            assert_eq!(
+                client.read(&mut [0]).await.unwrap_err().kind(),
+                std::io::ErrorKind::ConnectionReset
+            );
+            bench
+                .until("weft_tcp_connections_closed_total", &[("outcome", outcome)], 1.0)
+                .await;
         }
     });
 }

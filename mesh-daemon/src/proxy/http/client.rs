@@ -20,7 +20,6 @@ use crate::{
         },
         detect::Protocol,
         dial,
-        outbound::Early,
         outcome::Failure,
         pool::{Lease, Pool},
         route::{Candidate, Plan},
@@ -37,7 +36,10 @@ pub(super) struct Answer {
 }
 
 /// How one try ended without an answer.
-#[expect(clippy::large_enum_variant, reason = "it moves up one frame, once: an allocation costs more")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it moves up one frame, once: an allocation costs more"
+)]
 enum Untaken {
     /// Nothing was sent: the request may go elsewhere.
     Whole(Request<Incoming>, Failure),
@@ -51,7 +53,7 @@ pub(super) async fn send(
     client: IpAddr,
     protocol: Protocol,
     plan: &Plan,
-    early: Option<Early>,
+    early: Option<(Arc<TcpStream>, Candidate)>,
     mut request: Request<Incoming>,
 ) -> Result<Answer, Failure> {
     let until = dial::deadline();
