@@ -1,6 +1,6 @@
 //! The upstream's side: hyper's client connections, and the loop that finds one which takes the request.
 
-use std::{io, net::IpAddr, rc::Rc, sync::Arc};
+use std::{io, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{
@@ -20,6 +20,7 @@ use crate::{
         },
         detect::Protocol,
         dial,
+        identify::Connection,
         outcome::Failure,
         pool::{Lease, Pool},
         route::{Candidate, Plan},
@@ -50,7 +51,7 @@ enum Untaken {
 /// Sends a request to the first candidate that takes it. What has been sent once, even in part, is never sent again.
 pub(super) async fn send(
     worker: &Rc<Worker>,
-    client: IpAddr,
+    client: &Connection,
     protocol: Protocol,
     plan: &Plan,
     early: Option<(Arc<TcpStream>, Candidate)>,
@@ -84,7 +85,7 @@ pub(super) async fn send(
 /// Asks one endpoint; a pooled connection that turns out to be closed is replaced, in the end by a fresh one.
 async fn ask(
     worker: &Rc<Worker>,
-    client: IpAddr,
+    client: &Connection,
     protocol: Protocol,
     to: &Candidate,
     mut early: Option<Arc<TcpStream>>,

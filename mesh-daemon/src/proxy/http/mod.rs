@@ -47,7 +47,7 @@ async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Respons
     let mut report = Exchange::new(&worker.shared, plan.parties(connection), version(&request));
     let upgrade = upgrade::asked(&mut request);
     headers::request(request.headers_mut(), *protocol, upgrade.is_some());
-    match client::send(worker, connection.client.ip(), *protocol, &plan, early, request).await {
+    match client::send(worker, connection, *protocol, &plan, early, request).await {
         Ok(client::Answer {
             mut response,
             lease,
