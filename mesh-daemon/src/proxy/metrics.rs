@@ -27,10 +27,7 @@ pub(super) struct Metrics {
     requests: IntCounterVec,
     request_outcomes: IntCounterVec,
     durations: HistogramVec,
-    opened: IntCounterVec,
-    closed: IntCounterVec,
-    sent: IntCounterVec,
-    received: IntCounterVec,
+    tcp: Tcp,
     source_not_preserved: IntCounterVec,
     connect_failures: IntCounterVec,
     accept_failures: IntCounterVec,
@@ -48,10 +45,7 @@ impl Metrics {
     /// Registers all.
     pub(super) fn new(registry: &Registry) -> Self {
         let counter = |name: &str, help: &str, parties: &[&str], own: &[&str]| {
-            register(
-                registry,
-                IntCounterVec::new(Opts::new(name, help), &[parties, own].concat()),
-            )
+            counter(registry, name, help, &[parties, own].concat())
         };
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
         let durations = HistogramOpts::new(
@@ -76,30 +70,7 @@ impl Metrics {
                 registry,
                 HistogramVec::new(durations, &[&PARTIES[..], &["protocol"]].concat()),
             ),
-            opened: counter(
-                "weft_tcp_connections_opened_total",
-                "Opaque connections that reached an endpoint.",
-                &PARTIES,
-                &[],
-            ),
-            closed: counter(
-                "weft_tcp_connections_closed_total",
-                "Opaque connections by how they ended.",
-                &PARTIES,
-                &["outcome"],
-            ),
-            sent: counter(
-                "weft_tcp_sent_bytes_total",
-                "Bytes from clients to endpoints of opaque connections.",
-                &PARTIES,
-                &[],
-            ),
-            received: counter(
-                "weft_tcp_received_bytes_total",
-                "Bytes from endpoints to clients of opaque connections.",
-                &PARTIES,
-                &[],
-            ),
+            tcp: Tcp::new(registry),
             source_not_preserved: counter(
                 "weft_source_not_preserved_total",
                 "Dials from the node's own address instead of the client's, by reason.",
@@ -162,12 +133,13 @@ impl Metrics {
 
     /// An opaque connection reached its endpoint.
     pub(super) fn opened(&self, parties: &Parties) {
-        self.opened.with_label_values(&labels(parties)).inc();
+        self.tcp.opened.with_label_values(&labels(parties)).inc();
     }
 
     /// An opaque connection ended.
     pub(super) fn closed(&self, parties: &Parties, outcome: Outcome) {
-        self.closed
+        self.tcp
+            .closed
             .with_label_values(&[&labels(parties)[..], &[outcome.name()]].concat())
             .inc();
     }
@@ -176,8 +148,8 @@ impl Metrics {
     pub(super) fn bytes(&self, parties: &Parties) -> copy::Bytes {
         let labels = labels(parties);
         copy::Bytes {
-            sent: self.sent.with_label_values(&labels),
-            received: self.received.with_label_values(&labels),
+            sent: self.tcp.sent.with_label_values(&labels),
+            received: self.tcp.received.with_label_values(&labels),
         }
     }
 
@@ -205,6 +177,52 @@ impl Metrics {
     pub(super) fn stale(&self, found: &str) {
         self.stale.with_label_values(&[found]).inc();
     }
+}
+
+/// Counters of opaque connections.
+struct Tcp {
+    opened: IntCounterVec,
+    closed: IntCounterVec,
+    sent: IntCounterVec,
+    received: IntCounterVec,
+}
+
+impl Tcp {
+    fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str, parties: &[&str], own: &[&str]| {
+            counter(registry, name, help, &[parties, own].concat())
+        };
+        Self {
+            opened: counter(
+                "weft_tcp_connections_opened_total",
+                "Opaque connections that reached an endpoint.",
+                &PARTIES,
+                &[],
+            ),
+            closed: counter(
+                "weft_tcp_connections_closed_total",
+                "Opaque connections by how they ended.",
+                &PARTIES,
+                &["outcome"],
+            ),
+            sent: counter(
+                "weft_tcp_sent_bytes_total",
+                "Bytes from clients to endpoints of opaque connections.",
+                &PARTIES,
+                &[],
+            ),
+            received: counter(
+                "weft_tcp_received_bytes_total",
+                "Bytes from endpoints to clients of opaque connections.",
+                &PARTIES,
+                &[],
+            ),
+        }
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
 fn labels(parties: &Parties) -> [&str; 7] {
