@@ -1,7 +1,6 @@
 //! A worker's listeners: one task per connection, bounded, until the drain says stop.
 
 use std::{
-    future::Future,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
@@ -76,25 +75,23 @@ impl Listeners {
 }
 
 /// Runs one worker on the current thread until the drain has been said and its last connection has ended.
-pub fn serve(shared: Arc<Shared>, listeners: Listeners, drain: drain::Watch) -> impl Future<Output = ()> {
-    async move {
-        let worker = Worker::new(shared, drain);
-        let places = Arc::new(Semaphore::new(CONNECTIONS_PER_WORKER as usize));
-        let Listeners { v4, v6 } = listeners;
-        let accepting = async {
-            let v6 = async {
-                if let Some(v6) = v6 {
-                    accept(&worker, v6, &places).await;
-                }
-            };
-            tokio::join!(accept(&worker, v4, &places), v6);
-            // every place is free again when the last connection has ended; a closed semaphore cannot happen
-            let _ = places.acquire_many(CONNECTIONS_PER_WORKER).await;
+pub async fn serve(shared: Arc<Shared>, listeners: Listeners, drain: drain::Watch) {
+    let worker = Worker::new(shared, drain);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_PER_WORKER as usize));
+    let Listeners { v4, v6 } = listeners;
+    let accepting = async {
+        let v6 = async {
+            if let Some(v6) = v6 {
+                accept(&worker, v6, &places).await;
+            }
         };
-        tokio::select! {
-            () = accepting => {}
-            () = worker.pool.sweep(&worker.shared.metrics) => {}
-        }
+        tokio::join!(accept(&worker, v4, &places), v6);
+        // every place is free again when the last connection has ended; a closed semaphore cannot happen
+        let _ = places.acquire_many(CONNECTIONS_PER_WORKER).await;
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = worker.pool.sweep(&worker.shared.metrics) => {}
     }
 }
 
@@ -180,9 +177,9 @@ fn listen(options: &Options, address: SocketAddr) -> io::Result<std::net::TcpLis
         // accepted sockets inherit both
         socket.set_mark(options.marks.mark_transparent)?;
         if address.is_ipv6() {
-            socket.set_ip_transparent_v6(true)?
+            socket.set_ip_transparent_v6(true)?;
         } else {
-            socket.set_ip_transparent_v4(true)?
+            socket.set_ip_transparent_v4(true)?;
         }
     }
     socket.bind(&address.into())?;

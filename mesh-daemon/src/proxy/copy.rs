@@ -13,13 +13,13 @@ use super::{
 
 /// A worker's copy buffers. One is taken only when there are bytes to carry.
 #[derive(Debug, Default)]
-pub struct Buffers {
+pub(super) struct Buffers {
     kept: RefCell<Vec<Box<[u8]>>>,
 }
 
 /// Counts bytes while they pass.
 #[derive(Clone, Debug)]
-pub struct Bytes {
+pub(super) struct Bytes {
     /// From the client to the upstream.
     pub sent: IntCounter,
     /// From the upstream to the client.
@@ -34,7 +34,7 @@ enum Broken {
 }
 
 /// Copies until both sides have ended, or one breaks: then the other is reset too.
-pub async fn both(buffers: &Buffers, client: Stream, upstream: Stream, bytes: &Bytes) -> Outcome {
+pub(super) async fn both(buffers: &Buffers, client: Stream, upstream: Stream, bytes: &Bytes) -> Outcome {
     let outcome = {
         let mut up = pin!(one_way(buffers, &client, &upstream.socket, &bytes.sent));
         let mut down = pin!(one_way(buffers, &upstream, &client.socket, &bytes.received));

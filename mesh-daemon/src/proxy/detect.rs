@@ -13,7 +13,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(super) enum Protocol {
     /// HTTP/1.0 or HTTP/1.1.
     Http1,
     /// HTTP/2 with prior knowledge.
@@ -24,7 +24,7 @@ pub enum Protocol {
 
 /// The end of detection.
 #[derive(Debug)]
-pub enum Detected {
+pub(super) enum Detected {
     /// The protocol, and everything read so far.
     Known(Protocol, Bytes),
     /// The client has said nothing yet: perhaps the server speaks first.
@@ -35,7 +35,7 @@ pub enum Detected {
 ///
 /// # Errors
 /// If the client resets the connection.
-pub async fn protocol(socket: &Arc<TcpStream>, hint: AppProtocol, patient: bool) -> io::Result<Detected> {
+pub(super) async fn protocol(socket: &Arc<TcpStream>, hint: AppProtocol, patient: bool) -> io::Result<Detected> {
     let silence = match hint {
         AppProtocol::Opaque => return Ok(Detected::Known(Protocol::Opaque, Bytes::new())),
         // the Service says that the client speaks first, however late
@@ -66,7 +66,7 @@ pub async fn protocol(socket: &Arc<TcpStream>, hint: AppProtocol, patient: bool)
 }
 
 /// Which protocol starts with `bytes`; `None` while more than one may.
-pub fn judge(bytes: &[u8]) -> Option<Protocol> {
+pub(super) fn judge(bytes: &[u8]) -> Option<Protocol> {
     if bytes.starts_with(PREFACE) {
         return Some(Protocol::Http2);
     }

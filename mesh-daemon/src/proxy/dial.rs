@@ -25,7 +25,7 @@ use crate::model::Content;
 
 /// From which address an endpoint is dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub(super) enum Source {
     /// The client's: the endpoint sees who is calling.
     Preserve,
     /// The node's own, and why.
@@ -34,7 +34,7 @@ pub enum Source {
 
 /// Why the client's address is not preserved; a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OwnReason {
+pub(super) enum OwnReason {
     /// The client reaches itself through its Service: the answer would never leave the pod.
     SamePod,
     /// The client's or the endpoint's address is one of the node's own.
@@ -51,7 +51,7 @@ pub enum OwnReason {
 
 impl OwnReason {
     /// The metric label, in snake case.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::SamePod => "same_pod",
             Self::NodeAddress => "node_address",
@@ -64,7 +64,7 @@ impl OwnReason {
 }
 
 /// Whether `client`'s address may be shown to `endpoint`: only if the answer surely returns through this node.
-pub fn source(content: &Content, client: IpAddr, endpoint: IpAddr) -> Source {
+pub(super) fn source(content: &Content, client: IpAddr, endpoint: IpAddr) -> Source {
     let local = |ip| {
         content
             .workloads
@@ -92,7 +92,11 @@ pub fn source(content: &Content, client: IpAddr, endpoint: IpAddr) -> Source {
 ///
 /// # Errors
 /// If none accepts.
-pub async fn first(worker: &Worker, client: IpAddr, plan: &Plan) -> Result<(Arc<TcpStream>, Candidate), Failure> {
+pub(super) async fn first(
+    worker: &Worker,
+    client: IpAddr,
+    plan: &Plan,
+) -> Result<(Arc<TcpStream>, Candidate), Failure> {
     let deadline = deadline();
     let mut failure = Failure::NoEndpoint;
     for candidate in &plan.candidates {
@@ -108,7 +112,7 @@ pub async fn first(worker: &Worker, client: IpAddr, plan: &Plan) -> Result<(Arc<
 }
 
 /// Until when all candidates of one connection or request must have been tried.
-pub fn deadline() -> Instant {
+pub(super) fn deadline() -> Instant {
     Instant::now() + CONNECT_TIMEOUT_TOTAL
 }
 
@@ -116,7 +120,7 @@ pub fn deadline() -> Instant {
 ///
 /// # Errors
 /// What the kernel says, or that it took too long.
-pub async fn connect(
+pub(super) async fn connect(
     worker: &Worker,
     client: IpAddr,
     candidate: &Candidate,

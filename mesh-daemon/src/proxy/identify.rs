@@ -28,7 +28,7 @@ impl Origin for FromSocket {
 
 /// A captured connection.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     /// The client's address.
     pub client: SocketAddr,
     /// The pod that owns it, if it is known.
@@ -38,7 +38,7 @@ pub struct Connection {
 }
 
 /// Names the client.
-pub fn outbound(tables: &Tables, client: SocketAddr, destination: SocketAddr) -> Connection {
+pub(super) fn outbound(tables: &Tables, client: SocketAddr, destination: SocketAddr) -> Connection {
     let source = tables.snapshot.content.workloads.get(&client.ip()).cloned();
     Connection {
         client,

@@ -13,7 +13,7 @@ use crate::model::Snapshot;
 
 /// One view of the world: what the objects say, and the live state that belongs to it.
 #[derive(Debug)]
-pub struct Tables {
+pub(super) struct Tables {
     /// What the objects say.
     pub snapshot: Arc<Snapshot>,
     /// By service address and port.
@@ -22,13 +22,13 @@ pub struct Tables {
 
 /// Live state of one upstream, shared by all workers.
 #[derive(Debug, Default)]
-pub struct UpstreamLive {
+pub(super) struct UpstreamLive {
     cursor: AtomicUsize,
 }
 
 impl Tables {
     /// The tables of `snapshot`; upstreams that stay keep their live state.
-    pub fn next(snapshot: Arc<Snapshot>, previous: Option<&Self>) -> Self {
+    pub(super) fn next(snapshot: Arc<Snapshot>, previous: Option<&Self>) -> Self {
         let live = snapshot.content.upstreams.keys().map(|address| {
             let kept = previous.and_then(|tables| tables.live.get(address)).cloned();
             (*address, kept.unwrap_or_default())
@@ -40,14 +40,14 @@ impl Tables {
     }
 
     /// The live state of the upstream at a service address and port.
-    pub fn live(&self, address: SocketAddr) -> Option<&Arc<UpstreamLive>> {
+    pub(super) fn live(&self, address: SocketAddr) -> Option<&Arc<UpstreamLive>> {
         self.live.get(&address)
     }
 }
 
 impl UpstreamLive {
     /// The round-robin cursor's next value.
-    pub fn turn(&self) -> usize {
+    pub(super) fn turn(&self) -> usize {
         self.cursor.fetch_add(1, Ordering::Relaxed)
     }
 }

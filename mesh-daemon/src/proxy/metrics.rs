@@ -23,14 +23,11 @@ const PARTIES: [&str; 7] = [
 ];
 
 /// Handles of all metrics of the room.
-pub struct Metrics {
+pub(super) struct Metrics {
     requests: IntCounterVec,
     request_outcomes: IntCounterVec,
     durations: HistogramVec,
-    opened: IntCounterVec,
-    closed: IntCounterVec,
-    sent: IntCounterVec,
-    received: IntCounterVec,
+    tcp: Tcp,
     source_not_preserved: IntCounterVec,
     connect_failures: IntCounterVec,
     accept_failures: IntCounterVec,
@@ -46,12 +43,9 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers all.
-    pub fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         let counter = |name: &str, help: &str, parties: &[&str], own: &[&str]| {
-            register(
-                registry,
-                IntCounterVec::new(Opts::new(name, help), &[parties, own].concat()),
-            )
+            counter(registry, name, help, &[parties, own].concat())
         };
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
         let durations = HistogramOpts::new(
@@ -76,30 +70,7 @@ impl Metrics {
                 registry,
                 HistogramVec::new(durations, &[&PARTIES[..], &["protocol"]].concat()),
             ),
-            opened: counter(
-                "weft_tcp_connections_opened_total",
-                "Opaque connections that reached an endpoint.",
-                &PARTIES,
-                &[],
-            ),
-            closed: counter(
-                "weft_tcp_connections_closed_total",
-                "Opaque connections by how they ended.",
-                &PARTIES,
-                &["outcome"],
-            ),
-            sent: counter(
-                "weft_tcp_sent_bytes_total",
-                "Bytes from clients to endpoints of opaque connections.",
-                &PARTIES,
-                &[],
-            ),
-            received: counter(
-                "weft_tcp_received_bytes_total",
-                "Bytes from endpoints to clients of opaque connections.",
-                &PARTIES,
-                &[],
-            ),
+            tcp: Tcp::new(registry),
             source_not_preserved: counter(
                 "weft_source_not_preserved_total",
                 "Dials from the node's own address instead of the client's, by reason.",
@@ -140,7 +111,14 @@ impl Metrics {
     }
 
     /// A request ended.
-    pub fn request(&self, parties: &Parties, protocol: &str, status: Option<u16>, outcome: Outcome, took: Duration) {
+    pub(super) fn request(
+        &self,
+        parties: &Parties,
+        protocol: &str,
+        status: Option<u16>,
+        outcome: Outcome,
+        took: Duration,
+    ) {
         let labels = labels(parties);
         let code = status.map(|status| status.to_string());
         let code = code.as_deref().unwrap_or(outcome.name());
@@ -154,50 +132,97 @@ impl Metrics {
     }
 
     /// An opaque connection reached its endpoint.
-    pub fn opened(&self, parties: &Parties) {
-        self.opened.with_label_values(&labels(parties)).inc();
+    pub(super) fn opened(&self, parties: &Parties) {
+        self.tcp.opened.with_label_values(&labels(parties)).inc();
     }
 
     /// An opaque connection ended.
-    pub fn closed(&self, parties: &Parties, outcome: Outcome) {
-        self.closed
+    pub(super) fn closed(&self, parties: &Parties, outcome: Outcome) {
+        self.tcp
+            .closed
             .with_label_values(&[&labels(parties)[..], &[outcome.name()]].concat())
             .inc();
     }
 
     /// The byte counters of an opaque connection.
-    pub fn bytes(&self, parties: &Parties) -> copy::Bytes {
+    pub(super) fn bytes(&self, parties: &Parties) -> copy::Bytes {
         let labels = labels(parties);
         copy::Bytes {
-            sent: self.sent.with_label_values(&labels),
-            received: self.received.with_label_values(&labels),
+            sent: self.tcp.sent.with_label_values(&labels),
+            received: self.tcp.received.with_label_values(&labels),
         }
     }
 
     /// A dial from the node's own address.
-    pub fn source_not_preserved(&self, reason: OwnReason) {
+    pub(super) fn source_not_preserved(&self, reason: OwnReason) {
         self.source_not_preserved.with_label_values(&[reason.name()]).inc();
     }
 
     /// An endpoint did not accept.
-    pub fn connect_failed(&self, kind: ErrorKind) {
+    pub(super) fn connect_failed(&self, kind: ErrorKind) {
         self.connect_failures.with_label_values(&[word(kind)]).inc();
     }
 
     /// The kernel gave no connection.
-    pub fn accept_failed(&self, kind: ErrorKind) {
+    pub(super) fn accept_failed(&self, kind: ErrorKind) {
         self.accept_failures.with_label_values(&[word(kind)]).inc();
     }
 
     /// A bound was reached.
-    pub fn limit_reached(&self, limit: &str) {
+    pub(super) fn limit_reached(&self, limit: &str) {
         self.limits.with_label_values(&[limit]).inc();
     }
 
     /// A pooled connection was found closed.
-    pub fn stale(&self, found: &str) {
+    pub(super) fn stale(&self, found: &str) {
         self.stale.with_label_values(&[found]).inc();
     }
+}
+
+/// Counters of opaque connections.
+struct Tcp {
+    opened: IntCounterVec,
+    closed: IntCounterVec,
+    sent: IntCounterVec,
+    received: IntCounterVec,
+}
+
+impl Tcp {
+    fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str, parties: &[&str], own: &[&str]| {
+            counter(registry, name, help, &[parties, own].concat())
+        };
+        Self {
+            opened: counter(
+                "weft_tcp_connections_opened_total",
+                "Opaque connections that reached an endpoint.",
+                &PARTIES,
+                &[],
+            ),
+            closed: counter(
+                "weft_tcp_connections_closed_total",
+                "Opaque connections by how they ended.",
+                &PARTIES,
+                &["outcome"],
+            ),
+            sent: counter(
+                "weft_tcp_sent_bytes_total",
+                "Bytes from clients to endpoints of opaque connections.",
+                &PARTIES,
+                &[],
+            ),
+            received: counter(
+                "weft_tcp_received_bytes_total",
+                "Bytes from endpoints to clients of opaque connections.",
+                &PARTIES,
+                &[],
+            ),
+        }
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
 fn labels(parties: &Parties) -> [&str; 7] {

@@ -3,22 +3,22 @@
 //!
 //! Nothing is shared between workers but the tables and atomics.
 
-mod accept;
-mod balance;
 pub mod bounds;
-mod copy;
-mod detect;
-mod dial;
-mod http;
+mod accept;
 mod identify;
-mod live;
-mod metrics;
+mod detect;
 mod outbound;
-mod outcome;
-mod pool;
-mod report;
 mod route;
+mod live;
+mod balance;
+mod dial;
+mod pool;
+mod copy;
+mod http;
 mod socket;
+mod outcome;
+mod report;
+mod metrics;
 
 use std::{
     cell::Cell,

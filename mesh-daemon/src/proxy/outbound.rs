@@ -14,13 +14,20 @@ use super::{
     identify::{self, Connection},
     outcome::Outcome,
     report::OpenConnection,
-    route::{self, Candidate},
+    route::{self, Candidate, Plan},
     socket::{self, Stream},
 };
 use crate::model::AppProtocol;
 
 /// An upstream connection that was dialled before the protocol was known, because the client kept silent.
-pub(super) type Early = (Arc<TcpStream>, Candidate);
+pub(super) struct Early {
+    /// The connection.
+    pub(super) socket: Arc<TcpStream>,
+    /// To whom.
+    pub(super) candidate: Candidate,
+    /// The plan that chose it: asking for another would turn the cursor twice.
+    pub(super) plan: Plan,
+}
 
 /// Carries one connection to its end.
 pub(super) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
@@ -45,7 +52,7 @@ async fn carry(
 ) {
     match protocol {
         Protocol::Http1 | Protocol::Http2 => {
-            http::server::serve(worker, accepted, connection, protocol, first, early).await
+            http::server::serve(worker, accepted, connection, protocol, first, early).await;
         }
         Protocol::Opaque => opaque(worker, &accepted, &connection, first, early).await,
     }
@@ -55,7 +62,11 @@ async fn carry(
 async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection) {
     let plan = route::plan(&worker.shared.tables.load(), &connection);
     let early = match dial::first(worker, connection.client.ip(), &plan).await {
-        Ok(early) => early,
+        Ok((socket, candidate)) => Early {
+            socket,
+            candidate,
+            plan,
+        },
         Err(failure) => {
             OpenConnection::new(&worker.shared, plan.parties(&connection)).refuse(&failure, connection.destination);
             socket::reset_on_close(&accepted.socket);
@@ -66,7 +77,7 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection)
         // a client that spoke meanwhile was first, even if the server spoke too
         biased;
         _ = accepted.socket.readable() => true,
-        _ = early.0.readable() => false,
+        _ = early.socket.readable() => false,
     };
     if !client_first {
         return opaque(worker, &accepted, &connection, Bytes::new(), Some(early)).await;
@@ -74,13 +85,20 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection)
     match detect::protocol(&accepted.socket, AppProtocol::Detect, true).await {
         Ok(Detected::Known(protocol, first)) => carry(worker, accepted, connection, protocol, first, Some(early)).await,
         Ok(Detected::Silent) => opaque(worker, &accepted, &connection, Bytes::new(), Some(early)).await,
-        Err(_) => socket::reset_on_close(&early.0),
+        Err(_) => socket::reset_on_close(&early.socket),
     }
 }
 
 /// Bytes both ways, to one endpoint.
 async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, first: Bytes, early: Option<Early>) {
-    let plan = route::plan(&worker.shared.tables.load(), connection);
+    let (plan, early) = match early {
+        Some(Early {
+            socket,
+            candidate,
+            plan,
+        }) => (plan, Some((socket, candidate))),
+        None => (route::plan(&worker.shared.tables.load(), connection), None),
+    };
     let mut open = OpenConnection::new(&worker.shared, plan.parties(connection));
     let dialled = match early {
         Some(early) => Ok(early),

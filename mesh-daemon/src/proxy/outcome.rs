@@ -8,7 +8,7 @@ use crate::model::{Upstream, Workload};
 
 /// The end of one connection or request: exactly one each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Both sides got what was sent.
     Completed,
     /// Downstream: the client reset the connection or left before the end.
@@ -23,7 +23,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The metric label, in snake case.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::ClientReset => "client_reset",
@@ -36,7 +36,7 @@ impl Outcome {
 
 /// Why the mesh has no answer from upstream; for HTTP its sentence is the body of the mesh's own answer.
 #[derive(Debug, Error)]
-pub enum Failure {
+pub(super) enum Failure {
     /// Nobody to ask.
     #[error("weft: the service has no ready endpoint")]
     NoEndpoint,
@@ -50,7 +50,7 @@ pub enum Failure {
 
 impl Failure {
     /// How the request or connection ended.
-    pub fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::NoEndpoint => Outcome::NoEndpoint,
             Self::Connect(..) => Outcome::ConnectFailed,
@@ -59,7 +59,7 @@ impl Failure {
     }
 
     /// The status of the mesh's own answer (RFC 9110, 15.6).
-    pub fn status(&self) -> hyper::StatusCode {
+    pub(super) fn status(&self) -> hyper::StatusCode {
         match self {
             Self::NoEndpoint | Self::Connect(..) => hyper::StatusCode::SERVICE_UNAVAILABLE,
             Self::Unanswered(..) => hyper::StatusCode::BAD_GATEWAY,
@@ -69,7 +69,7 @@ impl Failure {
 
 /// Who takes part: what metrics are labelled with.
 #[derive(Clone, Debug)]
-pub struct Parties {
+pub(super) struct Parties {
     /// The client's pod.
     pub source: Option<Arc<Workload>>,
     /// The endpoint's pod, once one is connected.

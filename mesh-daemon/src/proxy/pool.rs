@@ -25,6 +25,7 @@ use super::{
     bounds::{POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
     dial::{self, Source},
     http::client,
+    identify::Connection,
     metrics::Metrics,
     route::Candidate,
     socket,
@@ -32,9 +33,11 @@ use super::{
 use crate::task;
 
 /// Who may share a connection: what the endpoint sees of the client must be the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     client: IpAddr,
+    /// The pod's UID: its address may pass to another pod while a connection idles.
+    uid: Option<String>,
     source: Source,
     endpoint: SocketAddr,
 }
@@ -48,7 +51,7 @@ pub(super) struct Pool {
 
 /// Idle HTTP/1 connections; the latest used is last, and taken first.
 #[derive(Default)]
-struct Idle {
+pub(super) struct Idle {
     by_key: HashMap<Key, Vec<Kept>>,
     count: usize,
 }
@@ -88,23 +91,23 @@ impl Pool {
     /// A connection for one HTTP/1 request: kept, or dialled (always dialled if `fresh`).
     pub(super) async fn http1(
         worker: &Rc<Worker>,
-        client: IpAddr,
+        client: &Connection,
         to: &Candidate,
         fresh: bool,
         until: Instant,
     ) -> io::Result<Lease> {
         let key = key(client, to);
-        if !fresh && let Some(lease) = worker.pool.take(worker, key) {
+        if !fresh && let Some(lease) = worker.pool.take(worker, &key) {
             return Ok(lease);
         }
-        let socket = dial::connect(worker, client, to, until).await?;
+        let socket = dial::connect(worker, client.client.ip(), to, until).await?;
         Self::http1_over(worker, client, to, socket).await
     }
 
     /// A connection for one HTTP/1 request over a socket that is already connected.
     pub(super) async fn http1_over(
         worker: &Rc<Worker>,
-        client: IpAddr,
+        client: &Connection,
         to: &Candidate,
         socket: Arc<TcpStream>,
     ) -> io::Result<Lease> {
@@ -122,7 +125,7 @@ impl Pool {
     /// A connection for one HTTP/2 request; `early` is a connected socket that becomes the key's connection if it has none.
     pub(super) async fn http2(
         worker: &Rc<Worker>,
-        client: IpAddr,
+        client: &Connection,
         to: &Candidate,
         early: Option<Arc<TcpStream>>,
         until: Instant,
@@ -150,7 +153,7 @@ impl Pool {
         }
         let socket = match early {
             Some(socket) => socket,
-            None => dial::connect(worker, client, to, until).await?,
+            None => dial::connect(worker, client.client.ip(), to, until).await?,
         };
         let sender = client::http2(socket).await?;
         *kept = Some(sender.clone());
@@ -160,7 +163,7 @@ impl Pool {
         })
     }
 
-    fn take(&self, worker: &Rc<Worker>, key: Key) -> Option<Lease> {
+    fn take(&self, worker: &Rc<Worker>, key: &Key) -> Option<Lease> {
         loop {
             let Kept { sender, socket, since } = self.http1.borrow_mut().take(key)?;
             worker.shared.metrics.pool_idle.dec();
@@ -169,7 +172,7 @@ impl Pool {
                 return Some(Lease::Http1 {
                     sender,
                     socket,
-                    key,
+                    key: key.clone(),
                     pool,
                     worker: Rc::clone(worker),
                 });
@@ -244,11 +247,11 @@ fn put(metrics: &Metrics, pool: &RefCell<Idle>, key: Key, kept: Kept) {
 }
 
 impl Idle {
-    fn take(&mut self, key: Key) -> Option<Kept> {
-        let kept = self.by_key.get_mut(&key)?;
+    fn take(&mut self, key: &Key) -> Option<Kept> {
+        let kept = self.by_key.get_mut(key)?;
         let last = kept.pop();
         if kept.is_empty() {
-            self.by_key.remove(&key);
+            self.by_key.remove(key);
         }
         self.count -= usize::from(last.is_some());
         last
@@ -299,9 +302,10 @@ impl Slot {
     }
 }
 
-fn key(client: IpAddr, to: &Candidate) -> Key {
+fn key(client: &Connection, to: &Candidate) -> Key {
     Key {
-        client,
+        client: client.client.ip(),
+        uid: client.source.as_ref().map(|pod| pod.uid.clone()),
         source: to.source,
         endpoint: to.address,
     }

@@ -9,14 +9,14 @@ use super::{
 use crate::model::Workload;
 
 /// An opaque connection from its dial to its end.
-pub struct OpenConnection {
+pub(super) struct OpenConnection {
     shared: Arc<Shared>,
     parties: Parties,
     outcome: Option<Outcome>,
 }
 
 /// An HTTP request from its head to its answer's last byte.
-pub struct Exchange {
+pub(super) struct Exchange {
     shared: Arc<Shared>,
     /// Who takes part.
     pub parties: Parties,
@@ -28,7 +28,7 @@ pub struct Exchange {
 
 impl OpenConnection {
     /// Begins.
-    pub fn new(shared: &Arc<Shared>, parties: Parties) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, parties: Parties) -> Self {
         shared.metrics.connections_open.inc();
         Self {
             shared: Arc::clone(shared),
@@ -38,7 +38,7 @@ impl OpenConnection {
     }
 
     /// An endpoint accepted; hands out the counters of its bytes.
-    pub fn connected(&mut self, destination: Option<Arc<Workload>>) -> copy::Bytes {
+    pub(super) fn connected(&mut self, destination: Option<Arc<Workload>>) -> copy::Bytes {
         self.parties.destination = destination;
         let metrics = &self.shared.metrics;
         metrics.opened(&self.parties);
@@ -46,13 +46,13 @@ impl OpenConnection {
     }
 
     /// Nobody accepted.
-    pub fn refuse(mut self, failure: &Failure, destination: SocketAddr) {
+    pub(super) fn refuse(mut self, failure: &Failure, destination: SocketAddr) {
         tracing::info!(%destination, reason = %failure, "a connection was reset");
         self.outcome = Some(failure.outcome());
     }
 
     /// It ended.
-    pub fn close(mut self, outcome: Outcome) {
+    pub(super) fn close(mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
 }
@@ -68,7 +68,7 @@ impl Drop for OpenConnection {
 
 impl Exchange {
     /// Begins.
-    pub fn new(shared: &Arc<Shared>, parties: Parties, protocol: &'static str) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, parties: Parties, protocol: &'static str) -> Self {
         shared.metrics.requests_open.inc();
         Self {
             shared: Arc::clone(shared),
@@ -81,18 +81,18 @@ impl Exchange {
     }
 
     /// The answer's head is known.
-    pub fn answered(&mut self, status: hyper::StatusCode) {
+    pub(super) fn answered(&mut self, status: hyper::StatusCode) {
         self.status = Some(status.as_u16());
     }
 
     /// The mesh answers itself.
-    pub fn failed(&mut self, failure: &Failure, destination: SocketAddr) {
+    pub(super) fn failed(&mut self, failure: &Failure, destination: SocketAddr) {
         tracing::info!(%destination, reason = %failure, "a request was answered by the mesh itself");
         self.outcome = Some(failure.outcome());
     }
 
     /// It ended; the first word counts.
-    pub fn end(&mut self, outcome: Outcome) {
+    pub(super) fn end(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }
 }

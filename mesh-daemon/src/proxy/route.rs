@@ -7,7 +7,7 @@ use crate::model::{AppProtocol, Upstream, Workload};
 
 /// Where one connection or request may go, in the order in which it is tried.
 #[derive(Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// The Service, if the destination is one.
     pub upstream: Option<Arc<Upstream>>,
     /// Each candidate once; empty if the Service has no ready endpoint.
@@ -16,7 +16,7 @@ pub struct Plan {
 
 /// One place to connect to.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub(super) struct Candidate {
     /// Its address.
     pub address: SocketAddr,
     /// The pod that owns it, if it is known.
@@ -26,7 +26,7 @@ pub struct Candidate {
 }
 
 /// What the destination's Service says about the protocol.
-pub fn hint(tables: &Tables, destination: SocketAddr) -> AppProtocol {
+pub(super) fn hint(tables: &Tables, destination: SocketAddr) -> AppProtocol {
     tables
         .snapshot
         .content
@@ -36,7 +36,7 @@ pub fn hint(tables: &Tables, destination: SocketAddr) -> AppProtocol {
 }
 
 /// Chooses: an upstream's endpoints in turn, else the destination itself, be it a pod or unknown.
-pub fn plan(tables: &Tables, connection: &Connection) -> Plan {
+pub(super) fn plan(tables: &Tables, connection: &Connection) -> Plan {
     let content = &tables.snapshot.content;
     let candidate = |address: SocketAddr, workload: Option<Arc<Workload>>| Candidate {
         address,
@@ -63,7 +63,7 @@ pub fn plan(tables: &Tables, connection: &Connection) -> Plan {
 
 impl Plan {
     /// Who takes part, as far as it is known before an endpoint is connected.
-    pub fn parties(&self, connection: &Connection) -> Parties {
+    pub(super) fn parties(&self, connection: &Connection) -> Parties {
         Parties {
             source: connection.source.clone(),
             destination: None,

@@ -18,7 +18,7 @@ use tokio::{io::Interest, net::TcpStream};
 use super::bounds::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
 
 /// No Nagle delay, and keepalive that finds the dead.
-pub fn tune(socket: &TcpStream) -> io::Result<()> {
+pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
@@ -28,31 +28,31 @@ pub fn tune(socket: &TcpStream) -> io::Result<()> {
 }
 
 /// Makes the coming close a reset. Errors say that the connection is gone already.
-pub fn reset_on_close(socket: &TcpStream) {
+pub(super) fn reset_on_close(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 /// Sends a FIN after everything written so far.
-pub fn shut_write(socket: &TcpStream) -> io::Result<()> {
+pub(super) fn shut_write(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).shutdown(Shutdown::Write)
 }
 
 /// Whether an idle connection is open and silent: asks the kernel, because a FIN may wait there unseen by the runtime.
-pub fn is_idle(socket: &TcpStream) -> bool {
+pub(super) fn is_idle(socket: &TcpStream) -> bool {
     let mut byte = [MaybeUninit::uninit()];
     let peeked = SockRef::from(socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
     matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Waits until the connection is reset. For a socket that nobody reads: its reset would go unseen.
-pub async fn reset(socket: &TcpStream) {
+pub(super) async fn reset(socket: &TcpStream) {
     // an error here means that the runtime is ending
     let _ = socket.ready(Interest::ERROR).await;
 }
 
 /// A socket and bytes that were read from it before: they come first.
 #[derive(Debug)]
-pub struct Stream {
+pub(super) struct Stream {
     /// Read before.
     pub first: Bytes,
     /// The socket, shared with whoever must look at it.

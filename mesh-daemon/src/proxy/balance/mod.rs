@@ -1,3 +1,3 @@
 //! Which endpoint is next: one file per algorithm, pure.
 
-pub mod round_robin;
+pub(super) mod round_robin;

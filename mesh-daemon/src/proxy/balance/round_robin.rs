@@ -1,7 +1,7 @@
 //! Round robin: every ready endpoint in turn, over all workers.
 
 /// The order in which `count` endpoints are tried, each once, when the cursor stood at `turn`.
-pub fn order(turn: usize, count: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn order(turn: usize, count: usize) -> impl Iterator<Item = usize> {
     // with no endpoints the range is empty and the division never happens
     (0..count).map(move |step| (turn % count + step) % count)
 }

@@ -1,6 +1,6 @@
 //! The upstream's side: hyper's client connections, and the loop that finds one which takes the request.
 
-use std::{io, net::IpAddr, rc::Rc, sync::Arc};
+use std::{io, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{
@@ -20,7 +20,7 @@ use crate::{
         },
         detect::Protocol,
         dial,
-        outbound::Early,
+        identify::Connection,
         outcome::Failure,
         pool::{Lease, Pool},
         route::{Candidate, Plan},
@@ -37,6 +37,10 @@ pub(super) struct Answer {
 }
 
 /// How one try ended without an answer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it moves up one frame, once: an allocation costs more"
+)]
 enum Untaken {
     /// Nothing was sent: the request may go elsewhere.
     Whole(Request<Incoming>, Failure),
@@ -47,10 +51,10 @@ enum Untaken {
 /// Sends a request to the first candidate that takes it. What has been sent once, even in part, is never sent again.
 pub(super) async fn send(
     worker: &Rc<Worker>,
-    client: IpAddr,
+    client: &Connection,
     protocol: Protocol,
     plan: &Plan,
-    early: Option<Early>,
+    early: Option<(Arc<TcpStream>, Candidate)>,
     mut request: Request<Incoming>,
 ) -> Result<Answer, Failure> {
     let until = dial::deadline();
@@ -81,7 +85,7 @@ pub(super) async fn send(
 /// Asks one endpoint; a pooled connection that turns out to be closed is replaced, in the end by a fresh one.
 async fn ask(
     worker: &Rc<Worker>,
-    client: IpAddr,
+    client: &Connection,
     protocol: Protocol,
     to: &Candidate,
     mut early: Option<Arc<TcpStream>>,

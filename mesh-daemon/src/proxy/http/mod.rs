@@ -36,11 +36,18 @@ async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Respons
         early,
         ..
     } = &*client;
-    let plan = route::plan(&worker.shared.tables.load(), connection);
+    let (plan, early) = match early.take() {
+        Some(Early {
+            socket,
+            candidate,
+            plan,
+        }) => (plan, Some((socket, candidate))),
+        None => (route::plan(&worker.shared.tables.load(), connection), None),
+    };
     let mut report = Exchange::new(&worker.shared, plan.parties(connection), version(&request));
     let upgrade = upgrade::asked(&mut request);
     headers::request(request.headers_mut(), *protocol, upgrade.is_some());
-    match client::send(worker, connection.client.ip(), *protocol, &plan, early.take(), request).await {
+    match client::send(worker, connection, *protocol, &plan, early, request).await {
         Ok(client::Answer {
             mut response,
             lease,

@@ -1,0 +1,12 @@
+//! The process ring: the daemon's data path in this process, between real loopback sockets. Needs no privilege.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test, helpers included")]
+
+#[path = "process/bench.rs"]
+mod bench;
+#[path = "process/http.rs"]
+mod http;
+#[path = "process/opaque.rs"]
+mod opaque;
+#[path = "process/drain.rs"]
+mod drain;
