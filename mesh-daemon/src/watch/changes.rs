@@ -34,12 +34,12 @@ impl Changes {
     /// Watches the directory.
     pub(super) fn of(path: PathBuf) -> Result<Self, Error> {
         let failed = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::NotFound
-            | std::io::ErrorKind::PermissionDenied
-            | std::io::ErrorKind::NotADirectory => Error::Directory {
-                path: path.clone(),
-                source,
-            },
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotADirectory => {
+                Error::Directory {
+                    path: path.clone(),
+                    source,
+                }
+            }
             _ => Error::Inotify {
                 path: path.clone(),
                 source,
@@ -108,9 +108,7 @@ impl Changes {
     }
 }
 
-async fn event(
-    events: &mut Option<EventStream<[u8; EVENT_BYTES]>>,
-) -> Option<std::io::Result<inotify::EventOwned>> {
+async fn event(events: &mut Option<EventStream<[u8; EVENT_BYTES]>>) -> Option<std::io::Result<inotify::EventOwned>> {
     match events {
         Some(events) => events.next().await,
         None => pending().await,

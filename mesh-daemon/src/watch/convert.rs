@@ -158,15 +158,12 @@ pub(super) fn address(text: &str, field: &str) -> Result<IpAddr, Refused> {
 
 /// A port, 1 to 65535.
 pub(super) fn port(number: i32, field: &str) -> Result<u16, Refused> {
-    u16::try_from(number)
-        .ok()
-        .filter(|port| *port > 0)
-        .ok_or_else(|| {
-            Refused::new(
-                Reason::InvalidPort,
-                format!("`{field}`: {number} is not a port from 1 to 65535"),
-            )
-        })
+    u16::try_from(number).ok().filter(|port| *port > 0).ok_or_else(|| {
+        Refused::new(
+            Reason::InvalidPort,
+            format!("`{field}`: {number} is not a port from 1 to 65535"),
+        )
+    })
 }
 
 /// Whether a port's `protocol` is TCP, which is the default.

@@ -122,11 +122,9 @@ impl Directory {
                 let (kind, name) = object.key();
                 if let Some(holder) = first.get(&(kind, name.clone())) {
                     let detail = format!("stands in {holder}, which holds, and again in {file}");
-                    objects.refused.insert(set_aside(
-                        kind.name(),
-                        &name,
-                        Refused::new(Reason::Duplicate, detail),
-                    ));
+                    objects
+                        .refused
+                        .insert(set_aside(kind.name(), &name, Refused::new(Reason::Duplicate, detail)));
                     continue;
                 }
                 first.insert((kind, name), file);

@@ -91,11 +91,7 @@ fn addresses_that_no_pod_can_have_are_refused_and_the_others_kept() {
         let document = read(&format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, status: {{podIPs: [{{ip: '{bad}'}}, {{ip: 10.0.0.1}}]}}}}"
         ));
-        assert_eq!(
-            reasons(&document),
-            [("Pod", "default/p", "invalid_address")],
-            "{bad}"
-        );
+        assert_eq!(reasons(&document), [("Pod", "default/p", "invalid_address")], "{bad}");
         let [Object::Pod(_, pod)] = document.objects.as_slice() else {
             panic!("{bad}");
         };
@@ -136,7 +132,10 @@ fn services_without_an_address_of_their_own() {
     for (spec, addresses) in [
         ("{clusterIP: None}", 0),
         ("{clusterIPs: [None]}", 0),
-        ("{type: ExternalName, externalName: example.org, clusterIP: 10.96.0.1}", 0),
+        (
+            "{type: ExternalName, externalName: example.org, clusterIP: 10.96.0.1}",
+            0,
+        ),
         ("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 'fd00::1']}", 2),
         ("{clusterIP: 10.96.0.1}", 1),
     ] {
