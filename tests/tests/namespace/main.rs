@@ -17,6 +17,7 @@ mod refusals;
 mod resources;
 mod source;
 mod transparency;
+mod netlink;
 mod untouched;
 
 use std::{io::Write, time::Duration};
