@@ -28,11 +28,10 @@ pub(super) fn all(
     let mut upstreams = BTreeMap::new();
     for (name, service) in &inputs.services {
         let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
-        for address in service
-            .cluster_ips
-            .iter()
-            .filter(|address| usable(inputs, name, **address, set_aside))
-        {
+        for address in &service.cluster_ips {
+            if !usable(inputs, name, *address, set_aside) {
+                continue;
+            }
             if let Some(owner) = owners.get(address) {
                 set_aside.insert(aside(
                     name,
