@@ -107,12 +107,12 @@ fn clsact(node: &Netns, interface: &str) -> Result<Vec<String>> {
     let text = node
         .run("tc", &["filter", "show", "dev", interface, "ingress"])
         .unwrap_or_default();
-    let words = text
-        .lines()
-        .filter(|line| line.contains("handle 0x"))
-        .flat_map(str::split_whitespace);
-    Ok(words
-        .filter(|word| word.starts_with(PREFIX))
-        .map(|word| word.trim_matches(':').to_owned())
-        .collect())
+    // each line names the program twice: as the filter and as the program
+    let lines = text.lines().filter(|line| line.contains("handle 0x"));
+    let name = |line: &str| {
+        line.split_whitespace()
+            .find(|word| word.starts_with(PREFIX))
+            .map(str::to_owned)
+    };
+    Ok(lines.filter_map(name).collect())
 }

@@ -21,12 +21,7 @@ pub fn tell(keep: bool) -> Result<()> {
     keep::refuse_second()?;
     let clock = Clock::start();
     let shop = story::tell(&clock)?;
-    println!(
-        "\nFirst row after {}, last row after {}{}.",
-        seconds(clock.first()),
-        seconds(clock.elapsed()),
-        clock.whence()
-    );
+    println!("\n{}", clock.summary());
     if keep { keep::leave(shop) } else { Ok(()) }
 }
 
@@ -61,21 +56,20 @@ impl Clock {
         }
     }
 
+    /// Since the command, or since the start of the story if nobody said when the command was given.
     fn elapsed(&self) -> Duration {
         self.before.unwrap_or_default() + self.start.elapsed()
     }
 
-    fn first(&self) -> Duration {
-        self.first.get().unwrap_or_default()
-    }
-
-    fn whence(&self) -> String {
+    fn summary(&self) -> String {
+        let first = seconds(self.first.get().unwrap_or_default());
+        let last = seconds(self.start.elapsed());
         match self.before {
-            Some(build) => format!(
-                " of the command ({} of it before the story: checks and build)",
-                seconds(build)
+            Some(before) => format!(
+                "From the command to the first row {first} ({} of it checks and build), from the end of the build to the last row {last}.",
+                seconds(before)
             ),
-            None => " of the start of the story".to_owned(),
+            None => format!("From the start to the first row {first}, to the last row {last}."),
         }
     }
 }

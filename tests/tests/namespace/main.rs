@@ -1,7 +1,8 @@
 //! The namespace ring: a real kernel, nodes and pods as network namespaces, real clients and servers. Needs root and BPF.
 #![expect(
     clippy::panic,
-    reason = "a story that fails ends its test, while its world is still there to be looked at"
+    clippy::unwrap_used,
+    reason = "what a test did not expect ends it, while its world is still there to be looked at"
 )]
 
 mod bench;
@@ -17,6 +18,7 @@ mod refusals;
 mod resources;
 mod source;
 mod transparency;
+mod netlink;
 mod untouched;
 
 use std::{io::Write, time::Duration};

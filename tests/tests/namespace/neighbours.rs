@@ -14,6 +14,18 @@ use crate::{all_answered, captured, tell};
 /// The steering set-up that was put back, by what.
 const MENDED: &str = "weft_steering_mended_total";
 
+/// A classic BPF program that returns TC_ACT_SHOT: every kernel that can run ours has this classifier, which matchall is not.
+const DROP_ALL: &str = "1,6 0 0 2";
+/// A classic BPF program that returns TC_ACT_OK.
+const PASS_ALL: &str = "1,6 0 0 0";
+
+fn filter(shop: &Shop, interface: &str, hook: &str, priority: &str, code: &str) -> Result<String> {
+    let place = [
+        "filter", "add", "dev", interface, hook, "prio", priority, "protocol", "all",
+    ];
+    tc(shop, &[&place[..], &["bpf", "da", "bytecode", code]].concat())
+}
+
 fn tc(shop: &Shop, args: &[&str]) -> Result<String> {
     shop.bench.nodes[0].netns.run("tc", args)
 }
@@ -32,13 +44,7 @@ fn a_program_behind_ours_acts(attach: &str) {
             let interface = shop.client.interface.clone();
             // with clsact attachment the qdisc is there already
             let _ = tc(shop, &["qdisc", "add", "dev", &interface, "clsact"]);
-            tc(
-                shop,
-                &[
-                    "filter", "add", "dev", &interface, "ingress", "prio", "100", "protocol", "all", "matchall",
-                    "action", "drop",
-                ],
-            )?;
+            filter(shop, &interface, "ingress", "100", DROP_ALL)?;
             let error = tcp::connect_within(&shop.client.netns, target, std::time::Duration::from_millis(1500));
             ensure!(error.is_err(), "a drop-all behind our program did not drop");
             tc(shop, &["filter", "del", "dev", &interface, "ingress", "prio", "100"])?;
@@ -62,20 +68,8 @@ fn others_survive(attach: &str) {
     tell(Shop::usual(), |shop| {
         let interface = shop.client.interface.clone();
         tc(shop, &["qdisc", "add", "dev", &interface, "clsact"])?;
-        tc(
-            shop,
-            &[
-                "filter", "add", "dev", &interface, "ingress", "prio", "100", "protocol", "all", "matchall", "action",
-                "pass",
-            ],
-        )?;
-        tc(
-            shop,
-            &[
-                "filter", "add", "dev", &interface, "egress", "prio", "7", "protocol", "all", "matchall", "action",
-                "pass",
-            ],
-        )?;
+        filter(shop, &interface, "ingress", "100", PASS_ALL)?;
+        filter(shop, &interface, "egress", "7", PASS_ALL)?;
         tc(
             shop,
             &["qdisc", "add", "dev", "uplink", "root", "pfifo", "limit", "321"],

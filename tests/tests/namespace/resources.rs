@@ -15,7 +15,7 @@ use crate::{all_answered, captured};
 /// Entries of the kernel half's maps.
 const MAP_ENTRIES: &str = "weft_bpf_map_entries";
 /// Connections of the proxy that are open.
-const OPEN: &str = "weft_connections_open";
+const OPEN: &str = "weft_tcp_connections_open";
 
 fn wait_for_baseline(shop: &mut Shop, descriptors: usize, entries: f64) -> Result<()> {
     let daemon = shop.daemon(0)?;

@@ -75,11 +75,11 @@ fn udp_and_ping_of_a_captured_pod_pass() {
 fn a_spoofed_source_is_dropped_and_counted() {
     captured(|shop| {
         for (source, target) in [("10.244.1.99", WEB4), ("fd44:1::99", WEB6)] {
-            let prefix = if target.is_ipv4() { "32" } else { "128 nodad" };
-            let (length, flags) = prefix.split_once(' ').unwrap_or((prefix, ""));
-            shop.client
-                .netns
-                .ip(&format!("addr add {source}/{length} dev eth0 {flags}\n"))?;
+            let (length, flags) = if target.is_ipv4() { (32, "") } else { (128, "nodad") };
+            // deprecated: used only by who asks for it
+            shop.client.netns.ip(&format!(
+                "addr add {source}/{length} dev eth0 preferred_lft 0 {flags}\n"
+            ))?;
             let before = shop.daemon(0)?.metrics()?;
             let result = tcp::connect_from(&shop.client.netns, source.parse()?, target, DROPPED_AFTER);
             ensure!(result.is_err(), "a connection from {source} was made");
