@@ -107,6 +107,7 @@ async fn serve(
         done = keeping => return Err(ended(done, "the node's set-up cannot be watched")),
         () = signals.terminate() => {}
     }
+    kernel.stop_listening(settings.kernel.marks)?;
     tracing::info!(timeout = ?settings.drain_timeout, "draining: no new connections; capture stays attached for the successor");
     if tokio::time::timeout(settings.drain_timeout, signal.drain())
         .await

@@ -201,11 +201,23 @@ impl Kernel {
             }
         }
         let workers = u32::try_from(workers.len()).unwrap_or(u32::MAX);
-        self.settings
-            .set(0, Settings { workers, ..marks }, 0)
-            .map_err(|error| Error::map(names::MAP_SETTINGS, &error))?;
+        self.tell(Settings { workers, ..marks })?;
         self.pins.prune_other_layouts();
         Ok(())
+    }
+
+    /// No new connection comes to the daemon from here on; they flow as if unmeshed. Running ones go on.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn stop_listening(&mut self, marks: Settings) -> Result<(), Error> {
+        self.tell(Settings { workers: 0, ..marks })
+    }
+
+    fn tell(&mut self, settings: Settings) -> Result<(), Error> {
+        self.settings
+            .set(0, settings, 0)
+            .map_err(|error| Error::map(names::MAP_SETTINGS, &error))
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
+    pin::pin,
     rc::Rc,
     sync::Arc,
 };
@@ -17,7 +18,7 @@ use tokio::{
 
 use super::{
     Options, Shared, Worker,
-    bounds::{ACCEPT_PAUSE, CONNECTIONS_PER_WORKER, LISTEN_BACKLOG},
+    bounds::{ACCEPT_PAUSE, CONNECTIONS_PER_WORKER, DRAIN_ACCEPT, LISTEN_BACKLOG},
     outbound, socket,
 };
 use crate::{drain, task};
@@ -95,7 +96,7 @@ pub async fn serve(shared: Arc<Shared>, listeners: Listeners, drain: drain::Watc
     }
 }
 
-/// Accepts until the drain; the listener closes on return.
+/// Accepts until the drain and a little longer, so that no handshake that began before is cut off; the listener closes on return.
 async fn accept(worker: &Rc<Worker>, listener: std::net::TcpListener, places: &Arc<Semaphore>) {
     let opened = listener
         .set_nonblocking(true)
@@ -108,6 +109,10 @@ async fn accept(worker: &Rc<Worker>, listener: std::net::TcpListener, places: &A
         }
     };
     let mut drain = worker.drain.clone();
+    let mut closing = pin!(async move {
+        drain.draining().await;
+        sleep(DRAIN_ACCEPT).await;
+    });
     loop {
         let next = async {
             let place = place(worker, places).await?;
@@ -122,8 +127,9 @@ async fn accept(worker: &Rc<Worker>, listener: std::net::TcpListener, places: &A
             }
         };
         let accepted = tokio::select! {
-            () = drain.draining() => return,
+            biased;
             accepted = next => accepted,
+            () = &mut closing => return,
         };
         if let Some((place, socket)) = accepted {
             start(worker, own, socket, place);

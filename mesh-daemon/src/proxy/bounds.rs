@@ -9,6 +9,12 @@ pub const LISTEN_BACKLOG: i32 = 4096;
 /// Pause after a failed `accept()`: long enough not to spin while descriptors are short, short enough not to be noticed after.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a draining worker goes on accepting: its slots are empty by then, but handshakes that began before may still end. Longer than a
+/// round trip inside a cluster, shorter than a SYN's first retry.
+pub const DRAIN_ACCEPT: Duration = Duration::from_millis(250);
+/// How long a draining worker waits for the first request of a connection that it has just accepted, instead of closing it unanswered.
+pub const DRAIN_FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// Idle time before the first keepalive probe. Below the 350 s after which common NAT devices forget a connection.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 /// Time between keepalive probes: with the count below the dead are found within four minutes.

@@ -5,14 +5,16 @@ use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc};
 use bytes::Bytes;
 use hyper::{server::conn, service::service_fn};
 use hyper_util::rt::TokioTimer;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{Client, exchange};
 use crate::{
+    drain,
     proxy::{
         Worker,
         accept::Accepted,
         bounds::{
-            HEADER_READ_TIMEOUT, HTTP1_BUFFER_BYTES, HTTP1_HEADERS, HTTP2_CONNECTION_WINDOW_BYTES,
+            DRAIN_FIRST_REQUEST, HEADER_READ_TIMEOUT, HTTP1_BUFFER_BYTES, HTTP1_HEADERS, HTTP2_CONNECTION_WINDOW_BYTES,
             HTTP2_HEADER_LIST_BYTES, HTTP2_SEND_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS,
         },
         detect::Protocol,
@@ -35,6 +37,7 @@ pub(in crate::proxy) async fn serve(
     let Accepted { socket, place, .. } = accepted;
     let mut drain = worker.drain.clone();
     let worker = Rc::clone(worker);
+    let begun = Rc::new(Notify::new());
     let client = Rc::new(Client {
         worker,
         connection,
@@ -42,7 +45,9 @@ pub(in crate::proxy) async fn serve(
         early: Cell::new(early),
         _place: place,
     });
+    let begins = Rc::clone(&begun);
     let service = service_fn(move |request| {
+        begins.notify_one();
         let exchange = exchange(Rc::clone(&client), request);
         async { Ok::<_, Infallible>(exchange.await) }
     });
@@ -53,7 +58,7 @@ pub(in crate::proxy) async fn serve(
             let mut connection = pin!($connection);
             tokio::select! {
                 result = &mut connection => result,
-                () = drain.draining() => {
+                () = may_stop(&mut drain, &begun) => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -67,6 +72,14 @@ pub(in crate::proxy) async fn serve(
     if let Err(error) = result {
         tracing::debug!(%error, "a client's HTTP connection broke off");
     }
+}
+
+/// Waits for the drain, and then for the connection's first request: hyper would close a connection without one unanswered, and the client
+/// of a connection that was just accepted has done nothing wrong.
+async fn may_stop(drain: &mut drain::Watch, begun: &Notify) {
+    drain.draining().await;
+    // without a request within this time the connection is idle
+    let _ = timeout(DRAIN_FIRST_REQUEST, begun.notified()).await;
 }
 
 fn http1() -> conn::http1::Builder {
