@@ -28,11 +28,11 @@ pub(super) fn all(
     let mut upstreams = BTreeMap::new();
     for (name, service) in &inputs.services {
         let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
-        for address in service
-            .cluster_ips
-            .iter()
-            .filter(|address| usable(inputs, name, **address, set_aside))
-        {
+        let addresses: BTreeSet<_> = service.cluster_ips.iter().collect();
+        for address in addresses {
+            if !usable(inputs, name, *address, set_aside) {
+                continue;
+            }
             if let Some(owner) = owners.get(address) {
                 set_aside.insert(aside(
                     name,
