@@ -3,13 +3,13 @@
 use std::{env, error::Error, fs, path::Path};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let object = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../mesh-ebpf/target/weft.o");
-    println!("cargo:rerun-if-changed={}", object.display());
-    let bytes = if object.exists() {
-        fs::read(&object)?
-    } else {
-        Vec::new()
-    };
+    let kernel_half = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../mesh-ebpf");
+    let object = kernel_half.join("target/weft.o");
+    let built = object.exists();
+    // a file that is not there counts as changed, and the daemon would be compiled anew each time: then its folder is watched
+    let watched = if built { &object } else { &kernel_half };
+    println!("cargo:rerun-if-changed={}", watched.display());
+    let bytes = if built { fs::read(&object)? } else { Vec::new() };
     fs::write(Path::new(&env::var("OUT_DIR")?).join("weft.o"), bytes)?;
     Ok(())
 }

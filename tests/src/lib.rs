@@ -1,1 +1,15 @@
-//! Weft test bench.
+//! Weft's test bench: nodes and pods in network namespaces, a stand-in for kube-proxy, real clients and servers, and the demo that is made
+//! of them.
+
+pub mod bench;
+pub mod client;
+pub mod daemon;
+pub mod demo;
+pub mod hooks;
+pub mod kube_proxy;
+pub mod manifests;
+pub mod metrics;
+pub mod process;
+pub mod shop;
+pub mod tcp;
+pub mod tools;

@@ -1,2 +1,57 @@
-//! Weft commands.
-fn main() {}
+//! Weft's own commands, run as `cargo xtask …`: one file per command, and the few things that they share.
+
+mod build_ebpf;
+mod check;
+mod command;
+mod demo;
+mod machine;
+mod setup;
+mod test;
+mod tidy;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything that is done to Weft's source tree.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building, showing and testing Weft needs on Debian 12, and say what
+    Setup(setup::Args),
+    /// Build the kernel half (mesh-ebpf) into mesh-ebpf/target/weft.o, which the daemon embeds
+    BuildEbpf(build_ebpf::Args),
+    /// Show Weft at work: two nodes as network namespaces, a Service, a table that grows
+    Demo(demo::Args),
+    /// Run every ring of tests, as CI does
+    Test(test::Args),
+    /// Formatting, lints, tidy, documentation and the fast rings: what to run before a commit
+    Check(check::Args),
+    /// Say where the source breaks the house rules (floors, borders, sizes)
+    Tidy(tidy::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Task::Setup(args) => setup::run(&args),
+        Task::BuildEbpf(args) => build_ebpf::run(&args),
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Check(args) => check::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::{
     sync::watch,
+    task::JoinError,
     time::{Instant, MissedTickBehavior},
 };
 
@@ -83,7 +84,7 @@ async fn serve(
         marks: settings.kernel.marks,
         transparent: true,
     };
-    let shared = proxy::Shared::new(&registry, proxy_options.clone());
+    let shared = proxy::Shared::new(&registry, proxy_options);
     let workers = Workers::start(settings.workers, &proxy_options, &shared, &draining)?;
     let dump = snapshots.clone();
     let says_draining = draining.observer();
@@ -101,9 +102,9 @@ async fn serve(
     let applying = apply(settings, &mut kernel, &shared, &workers, snapshots, attached);
     tokio::select! {
         done = applying => done?,
-        done = watching => done?.unwrap_or(Ok(())).context("the source of objects failed")?,
-        done = observing => done?.unwrap_or(Ok(())).context("reading the node's interfaces failed")?,
-        done = keeping => done?.unwrap_or(Ok(())).context("watching the node's set-up failed")?,
+        done = watching => return Err(ended(done, "the source of objects failed")),
+        done = observing => return Err(ended(done, "the node's interfaces cannot be watched")),
+        done = keeping => return Err(ended(done, "the node's set-up cannot be watched")),
         () = signals.terminate() => {}
     }
     tracing::info!(timeout = ?settings.drain_timeout, "draining: no new connections; capture stays attached for the successor");
@@ -157,6 +158,18 @@ async fn apply(
                 Some(Instant::now() + RETRY_AFTER)
             }
         };
+    }
+}
+
+/// A task that ends only when it fails.
+fn ended<T, E>(done: Result<Option<Result<T, E>>, JoinError>, what: &'static str) -> anyhow::Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    match done {
+        Ok(Some(Err(error))) => anyhow::Error::new(error).context(what),
+        Err(panicked) => anyhow::Error::new(panicked).context(what),
+        Ok(_) => anyhow::anyhow!("{what}: it ended by itself, which is a bug"),
     }
 }
 

@@ -28,7 +28,10 @@ impl Workers {
         };
         for (index, listeners) in bound.into_iter().enumerate() {
             let (v4, v6) = listeners.as_fds();
-            workers.listeners.push(ListenerFds { v4: v4.as_raw_fd(), v6: v6.map(|v6| v6.as_raw_fd()) });
+            workers.listeners.push(ListenerFds {
+                v4: v4.as_raw_fd(),
+                v6: v6.map(|v6| v6.as_raw_fd()),
+            });
             let (shared, drain) = (Arc::clone(shared), drain.clone());
             task::thread(format!("worker-{index}"), move || {
                 proxy::serve(shared, listeners, drain)

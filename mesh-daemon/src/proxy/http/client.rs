@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::{
     Request, Response,
     body::Incoming,
-    client::conn::{self, http1, http2},
+    client::conn::{http1, http2},
 };
 use hyper_util::rt::TokioTimer;
 use tokio::{net::TcpStream, time::Instant};
@@ -125,7 +125,7 @@ pub(in crate::proxy) async fn http1(socket: Arc<TcpStream>) -> io::Result<http1:
         first: Bytes::new(),
         socket,
     };
-    let mut builder = conn::http1::Builder::new();
+    let mut builder = http1::Builder::new();
     builder
         .preserve_header_case(true)
         .max_headers(HTTP1_HEADERS)
@@ -145,7 +145,7 @@ pub(in crate::proxy) async fn http2(socket: Arc<TcpStream>) -> io::Result<http2:
         first: Bytes::new(),
         socket,
     };
-    let mut builder = conn::http2::Builder::new(LocalExecutor);
+    let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)

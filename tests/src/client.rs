@@ -1,0 +1,324 @@
+//! HTTP clients inside a pod: single requests, counted series, and load in the background, over HTTP/1.1 and HTTP/2.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, runtime::Runtime};
+
+use crate::bench::Netns;
+
+/// A request that takes longer has failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Errors that a tally quotes; it counts all.
+const ERRORS_QUOTED: usize = 5;
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// What was answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as text, without the newline.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).trim_end().to_owned()
+    }
+}
+
+/// What to send.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// The version.
+    pub version: Version,
+    /// To where.
+    pub target: SocketAddr,
+    /// The path.
+    pub path: String,
+    /// Whether a connection serves more than one request.
+    pub reuse: bool,
+}
+
+impl Load {
+    /// Requests for `/`, each on a connection of its own.
+    pub fn fresh(version: Version, target: SocketAddr) -> Self {
+        Self {
+            version,
+            target,
+            path: "/".to_owned(),
+            reuse: false,
+        }
+    }
+
+    /// Requests for `/` on one connection.
+    pub fn reused(version: Version, target: SocketAddr) -> Self {
+        Self {
+            reuse: true,
+            ..Self::fresh(version, target)
+        }
+    }
+}
+
+/// What came of a series.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Requests sent.
+    pub sent: u64,
+    /// Requests without an answer, or with a status other than 200.
+    pub failed: u64,
+    /// Answers by their text: the pod's name.
+    pub by_body: BTreeMap<String, u64>,
+    /// How long each answered request took.
+    pub latencies: Vec<Duration>,
+    /// Some of the errors.
+    pub errors: Vec<String>,
+    /// When the last request failed.
+    pub last_failure: Option<Instant>,
+}
+
+impl Tally {
+    /// A quantile of the latencies.
+    pub fn quantile(&self, percent: usize) -> Option<Duration> {
+        let mut sorted = self.latencies.clone();
+        sorted.sort();
+        sorted.get((sorted.len().checked_sub(1)?) * percent / 100).copied()
+    }
+
+    /// The greatest difference between two answers' counts.
+    pub fn difference(&self) -> u64 {
+        let counts = self.by_body.values();
+        counts.clone().max().unwrap_or(&0) - counts.min().unwrap_or(&0)
+    }
+
+    fn add(&mut self, result: Result<Answer>, took: Duration) {
+        self.sent += 1;
+        match result {
+            Ok(answer) if answer.status == 200 => {
+                *self.by_body.entry(answer.text()).or_default() += 1;
+                self.latencies.push(took);
+            }
+            Ok(answer) => self.fail(format!("status {}: {}", answer.status, answer.text())),
+            Err(error) => self.fail(format!("{error:#}")),
+        }
+    }
+
+    fn fail(&mut self, error: String) {
+        self.failed += 1;
+        self.last_failure = Some(Instant::now());
+        if self.errors.len() < ERRORS_QUOTED {
+            self.errors.push(error);
+        }
+    }
+}
+
+/// One request on a connection of its own.
+///
+/// # Errors
+/// If there is no answer.
+pub fn once(netns: &Netns, version: Version, target: SocketAddr, path: &str) -> Result<Answer> {
+    let load = Load {
+        path: path.to_owned(),
+        ..Load::fresh(version, target)
+    };
+    netns.inside(|| runtime()?.block_on(async { answer(&mut None, &load).await }))?
+}
+
+/// A series, one request after the other.
+///
+/// # Errors
+/// If the namespace does not exist. Requests that fail are counted.
+pub fn send(netns: &Netns, load: &Load, requests: u64) -> Result<Tally> {
+    netns.inside(|| {
+        let mut tally = Tally::default();
+        runtime()?.block_on(async {
+            let mut connection = None;
+            for _ in 0..requests {
+                step(&mut connection, load, &mut tally).await;
+            }
+        });
+        Ok(tally)
+    })?
+}
+
+/// A series that goes on until it is stopped.
+#[derive(Debug)]
+pub struct Background {
+    stop: Arc<AtomicBool>,
+    tally: Arc<Mutex<Tally>>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Background {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If the thread cannot be had.
+    pub fn start(netns: &Netns, load: Load) -> Result<Self> {
+        let (stop, tally) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Tally::default())));
+        let (stopped, shared, netns) = (stop.clone(), tally.clone(), netns.clone());
+        let work = move || netns.inside(|| until_stopped(&load, &stopped, &shared))?;
+        let thread = std::thread::Builder::new().name("load".into()).spawn(work)?;
+        Ok(Self {
+            stop,
+            tally,
+            thread: Some(thread),
+        })
+    }
+
+    /// What came of it so far.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops it and hands back what came of it.
+    ///
+    /// # Errors
+    /// If its thread panicked.
+    pub fn stop(mut self) -> Result<Tally> {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().map_err(|_| anyhow!("the load's thread panicked"))??;
+        }
+        Ok(self.tally())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn until_stopped(load: &Load, stop: &AtomicBool, shared: &Mutex<Tally>) -> Result<()> {
+    runtime()?.block_on(async {
+        let mut connection = None;
+        while !stop.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            let result = answer(&mut connection, load).await;
+            shared
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(result, start.elapsed());
+        }
+    });
+    Ok(())
+}
+
+async fn step(connection: &mut Option<Connection>, load: &Load, tally: &mut Tally) {
+    let start = Instant::now();
+    let result = answer(connection, load).await;
+    tally.add(result, start.elapsed());
+}
+
+/// An open connection.
+enum Connection {
+    Http1(http1::SendRequest<Empty<Bytes>>),
+    Http2(http2::SendRequest<Empty<Bytes>>),
+}
+
+impl Connection {
+    async fn open(version: Version, target: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(target)
+            .await
+            .with_context(|| format!("connecting to {target}"))?;
+        stream.set_nodelay(true)?;
+        let io = TokioIo::new(stream);
+        Ok(match version {
+            Version::Http1 => {
+                let (sender, connection) = http1::handshake(io).await?;
+                tokio::spawn(connection);
+                Self::Http1(sender)
+            }
+            Version::Http2 => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+                tokio::spawn(connection);
+                Self::Http2(sender)
+            }
+        })
+    }
+
+    /// Whether it can take another request, as any client asks before it sends one.
+    async fn usable(&mut self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.ready().await.is_ok(),
+            Self::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
+    async fn send(&mut self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>> {
+        Ok(match self {
+            Self::Http1(sender) => sender.send_request(request).await?,
+            Self::Http2(sender) => sender.send_request(request).await?,
+        })
+    }
+}
+
+async fn answer(connection: &mut Option<Connection>, load: &Load) -> Result<Answer> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, exchange(connection, load)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            *connection = None;
+            Err(error)
+        }
+        Err(_) => {
+            *connection = None;
+            bail!("no answer from {} within {REQUEST_TIMEOUT:?}", load.target)
+        }
+    }
+}
+
+async fn exchange(connection: &mut Option<Connection>, load: &Load) -> Result<Answer> {
+    let mut open = match connection.take() {
+        Some(mut open) => {
+            if open.usable().await {
+                open
+            } else {
+                Connection::open(load.version, load.target).await?
+            }
+        }
+        None => Connection::open(load.version, load.target).await?,
+    };
+    let request = match load.version {
+        Version::Http1 => Request::get(load.path.as_str()).header("host", load.target.to_string()),
+        Version::Http2 => Request::get(format!("http://{}{}", load.target, load.path)),
+    };
+    let response = open.send(request.body(Empty::new())?).await?;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await?.to_bytes();
+    if load.reuse {
+        *connection = Some(open);
+    }
+    Ok(Answer { status, body })
+}
+
+fn runtime() -> Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

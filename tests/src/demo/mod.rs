@@ -1,0 +1,85 @@
+//! The demo: the story of one Service before capture, captured, scaled, hurt, and let go, told by a table that grows.
+
+mod keep;
+mod row;
+mod story;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+
+pub use keep::down;
+
+/// Requests of each row: divisible by three, four and five endpoints.
+pub(crate) const REQUESTS_PER_ROW: u64 = 600;
+
+/// Tells the story. With `keep`, everything lives on afterwards.
+///
+/// # Errors
+/// If a part does not start, or something is not as the story says: then the text says what.
+pub fn tell(keep: bool) -> Result<()> {
+    keep::refuse_second()?;
+    let clock = Clock::start();
+    let shop = story::tell(&clock)?;
+    println!(
+        "\nFirst row after {}, last row after {}{}.",
+        seconds(clock.first()),
+        seconds(clock.elapsed()),
+        clock.whence()
+    );
+    if keep { keep::leave(shop) } else { Ok(()) }
+}
+
+/// Time since the user's command, as far as it is known.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    before: Option<Duration>,
+    first: std::cell::Cell<Option<Duration>>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        // the command that built us says when it was started, in milliseconds since the epoch
+        let started = std::env::var("WEFT_DEMO_STARTED")
+            .ok()
+            .and_then(|ms| ms.parse().ok())
+            .map(Duration::from_millis);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        let before = started.zip(now).and_then(|(started, now)| now.checked_sub(started));
+        Self {
+            start: Instant::now(),
+            before,
+            first: std::cell::Cell::new(None),
+        }
+    }
+
+    /// Says that a row is printed.
+    pub(crate) fn row(&self) {
+        if self.first.get().is_none() {
+            self.first.set(Some(self.elapsed()));
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.before.unwrap_or_default() + self.start.elapsed()
+    }
+
+    fn first(&self) -> Duration {
+        self.first.get().unwrap_or_default()
+    }
+
+    fn whence(&self) -> String {
+        match self.before {
+            Some(build) => format!(
+                " of the command ({} of it before the story: checks and build)",
+                seconds(build)
+            ),
+            None => " of the start of the story".to_owned(),
+        }
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
