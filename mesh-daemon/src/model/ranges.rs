@@ -38,7 +38,7 @@ pub(super) fn pod_ranges(inputs: &Inputs, set_aside: &mut BTreeSet<SetAside>) ->
                 kind: kind.to_owned(),
                 name: name.to_owned(),
                 reason: "invalid_pod_cidr",
-                detail: format!("the pod range {range} holds loopback, link-local, multicast or unspecified addresses"),
+                detail: format!("the pod range {range} touches addresses that no pod can have (unspecified, loopback, link-local, multicast, IPv4 in IPv6)"),
             });
         }
     }

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Worlds tried; each takes well under a millisecond.
-const WORLDS: u64 = 500;
+const WORLDS: u64 = 2000;
 /// Few enough addresses that objects collide in most worlds.
 const ADDRESSES: [&str; 8] = [
     "10.0.0.1",
@@ -133,14 +133,14 @@ fn world(random: &mut Random) -> Inputs {
     inputs.link(12, "veth12", LinkKind::Ethernet, master);
     for address in ADDRESSES {
         if random.below(3) > 0 {
-            inputs.route(address, random.pick(&[1, 2, 10, 11, 12, 20, 99]));
+            inputs.route(address, random.pick(&[1, 10, 10, 11, 11, 12, 20, 99]));
         }
     }
     if random.below(4) == 0 {
         inputs.facts.node_addresses.insert(super::ip(random.pick(&ADDRESSES)));
     }
     for number in 0..random.below(6) {
-        let name = format!("{}/p{number}", random.pick(&["shop", "blog", "weft-system", "none"]));
+        let name = format!("{}/p{number}", random.pick(&["shop", "shop", "shop", "blog", "weft-system"]));
         let pod = pod(random);
         inputs.pod(&name, pod);
     }

@@ -243,13 +243,13 @@ fn an_address_listed_twice_is_no_conflict_of_a_service_with_itself() {
 }
 
 #[test]
-fn of_a_port_listed_twice_the_last_serves() {
+fn of_a_port_listed_twice_the_first_serves() {
     let mut inputs = web(&[]);
     inputs
         .service("shop/web", service(&[CLUSTER_IP], &[("a", 80), ("b", 80)]))
         .slice("shop/web-1", slice("web", &[("a", 1), ("b", 2)], &[ready("10.0.0.1")]));
     let content = build(&inputs);
-    assert_eq!(endpoints(&content, AT_80), ["10.0.0.1:2"]);
+    assert_eq!(endpoints(&content, AT_80), ["10.0.0.1:1"]);
     assert_eq!(set_aside(&content), ["Service shop/web duplicate_port"]);
 }
 
