@@ -1,0 +1,116 @@
+//! What is published, how old it is, how many objects it was made of, and what was set aside.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+use tokio::time::Instant;
+
+use super::objects::{Kind, Objects};
+use crate::{ids::Generation, model::SetAside, telemetry::register};
+
+/// From a handful of objects to a large cluster, in seconds.
+const PUBLISH_SECONDS: [f64; 8] = [0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0];
+
+/// Metrics of this room.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    generation: IntGauge,
+    age: Age,
+    objects: IntGaugeVec,
+    set_aside: IntGaugeVec,
+    unknown: IntGauge,
+    duration: Histogram,
+}
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let help = "Objects, or parts of them, that are not used now, by kind and reason.";
+        let set_aside = Opts::new("weft_objects_set_aside", help);
+        let help = "Time from a change that was read to its snapshot published, in seconds.";
+        let duration = HistogramOpts::new("weft_publish_duration_seconds", help).buckets(PUBLISH_SECONDS.to_vec());
+        let help = "Number of the published snapshot; 0 before the first.";
+        let generation = IntGauge::new("weft_snapshot_generation", help);
+        let help = "Objects of kinds that are not read.";
+        let unknown = IntGauge::new("weft_objects_unknown_kind", help);
+        let objects = Opts::new("weft_objects", "Objects in use, by kind.");
+        Self {
+            generation: register(registry, generation),
+            age: register(registry, Age::new()),
+            objects: register(registry, IntGaugeVec::new(objects, &["kind"])),
+            set_aside: register(registry, IntGaugeVec::new(set_aside, &["kind", "reason"])),
+            unknown: register(registry, unknown),
+            duration: register(registry, Histogram::with_opts(duration)),
+        }
+    }
+
+    pub(super) fn objects(&self, objects: &Objects) {
+        for kind in Kind::ALL {
+            let count = i64::try_from(objects.count(kind)).unwrap_or(i64::MAX);
+            self.objects.with_label_values(&[kind.name()]).set(count);
+        }
+        self.unknown.set(i64::try_from(objects.unknown).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn set_aside(&self, set_aside: &BTreeSet<SetAside>) {
+        let mut counts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for item in set_aside {
+            *counts.entry((&item.kind, item.reason)).or_default() += 1;
+        }
+        self.set_aside.reset();
+        for ((kind, reason), count) in counts {
+            self.set_aside.with_label_values(&[kind, reason]).set(count);
+        }
+    }
+
+    pub(super) fn published(&self, generation: Generation, took: Duration) {
+        self.generation.set(i64::try_from(generation.0).unwrap_or(i64::MAX));
+        self.duration.observe(took.as_secs_f64());
+        self.age.restart();
+    }
+}
+
+/// `weft_snapshot_age_seconds`: computed at each scrape, so that it grows while nothing happens.
+#[derive(Clone, Debug)]
+struct Age {
+    metric: Gauge,
+    published: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Age {
+    fn new() -> prometheus::Result<Self> {
+        let help = "Time since the published snapshot was published, in seconds; absent before the first.";
+        Ok(Self {
+            metric: Gauge::new("weft_snapshot_age_seconds", help)?,
+            published: Arc::default(),
+        })
+    }
+
+    fn restart(&self) {
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+impl Collector for Age {
+    fn desc(&self) -> Vec<&Desc> {
+        self.metric.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let published = *self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(published) = published else {
+            return Vec::new();
+        };
+        self.metric.set(published.elapsed().as_secs_f64());
+        self.metric.collect()
+    }
+}

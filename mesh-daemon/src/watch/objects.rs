@@ -1,0 +1,164 @@
+//! The store of trimmed objects that a source fills: what a list of every kind would say now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Options;
+use crate::{
+    ids::ObjectRef,
+    model::{EndpointSlice, Facts, Inputs, Namespace, Node, Pod, Service, SetAside},
+};
+
+/// The kinds that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// v1 Namespace.
+    Namespace,
+    /// v1 Node.
+    Node,
+    /// v1 Pod.
+    Pod,
+    /// v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    EndpointSlice,
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// By name.
+    Namespace(String, Namespace),
+    /// By name.
+    Node(String, Node),
+    /// By namespace and name.
+    Pod(ObjectRef, Pod),
+    /// By namespace and name.
+    Service(ObjectRef, Service),
+    /// By namespace and name.
+    EndpointSlice(ObjectRef, EndpointSlice),
+}
+
+/// All objects of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Objects {
+    /// By name.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// By name.
+    pub nodes: BTreeMap<String, Node>,
+    /// By namespace and name.
+    pub pods: BTreeMap<ObjectRef, Pod>,
+    /// By namespace and name.
+    pub services: BTreeMap<ObjectRef, Service>,
+    /// By namespace and name.
+    pub endpoint_slices: BTreeMap<ObjectRef, EndpointSlice>,
+    /// What was refused, and why.
+    pub refused: BTreeSet<SetAside>,
+    /// Objects of kinds that are not read.
+    pub unknown: u64,
+}
+
+impl Objects {
+    /// What the model is built from.
+    pub fn inputs(&self, options: &Options, facts: &Facts) -> Inputs {
+        let Self {
+            namespaces,
+            nodes,
+            pods,
+            services,
+            endpoint_slices,
+            refused,
+            unknown: _,
+        } = self.clone();
+        Inputs {
+            node: options.node.clone(),
+            pod_cidrs: options.pod_cidrs.clone(),
+            namespaces,
+            pods,
+            services,
+            endpoint_slices,
+            nodes,
+            facts: facts.clone(),
+            refused,
+        }
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Namespace => self.namespaces.len(),
+            Kind::Node => self.nodes.len(),
+            Kind::Pod => self.pods.len(),
+            Kind::Service => self.services.len(),
+            Kind::EndpointSlice => self.endpoint_slices.len(),
+        }
+    }
+
+    /// Adds or replaces an object.
+    pub(super) fn insert(&mut self, object: Object) {
+        match object {
+            Object::Namespace(name, namespace) => drop(self.namespaces.insert(name, namespace)),
+            Object::Node(name, node) => drop(self.nodes.insert(name, node)),
+            Object::Pod(name, pod) => drop(self.pods.insert(name, pod)),
+            Object::Service(name, service) => drop(self.services.insert(name, service)),
+            Object::EndpointSlice(name, slice) => drop(self.endpoint_slices.insert(name, slice)),
+        }
+    }
+}
+
+impl Object {
+    /// Kind and name: no two objects share them.
+    pub(super) fn key(&self) -> (Kind, String) {
+        match self {
+            Self::Namespace(name, _) => (Kind::Namespace, name.clone()),
+            Self::Node(name, _) => (Kind::Node, name.clone()),
+            Self::Pod(name, _) => (Kind::Pod, name.to_string()),
+            Self::Service(name, _) => (Kind::Service, name.to_string()),
+            Self::EndpointSlice(name, _) => (Kind::EndpointSlice, name.to_string()),
+        }
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+    ];
+
+    /// As manifests and metrics write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+        }
+    }
+
+    /// As people speak of many.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespaces",
+            Self::Node => "Nodes",
+            Self::Pod => "Pods",
+            Self::Service => "Services",
+            Self::EndpointSlice => "EndpointSlices",
+        }
+    }
+
+    /// From a manifest's `apiVersion` and `kind`.
+    pub(super) fn of(api_version: &str, kind: &str) -> Option<Self> {
+        Some(match (api_version, kind) {
+            ("v1", "Namespace") => Self::Namespace,
+            ("v1", "Node") => Self::Node,
+            ("v1", "Pod") => Self::Pod,
+            ("v1", "Service") => Self::Service,
+            ("discovery.k8s.io/v1", "EndpointSlice") => Self::EndpointSlice,
+            _ => return None,
+        })
+    }
+}

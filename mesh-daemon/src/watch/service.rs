@@ -1,0 +1,81 @@
+//! v1 Service: cluster addresses and TCP ports.
+
+use k8s_openapi::{api::core::v1, apimachinery::pkg::util::intstr::IntOrString};
+use serde_json::Value;
+
+use super::{
+    convert::{self, Reason, Refused},
+    objects::Object,
+};
+use crate::model::{Service, ServicePort, TargetPort};
+
+pub(super) fn convert(mut value: Value, parts: &mut Vec<Refused>) -> Result<Object, Refused> {
+    let ports = convert::take_list(&mut value, &["spec", "ports"])?;
+    let service: v1::Service = convert::typed(value)?;
+    let name = convert::object_ref(&service.metadata)?;
+    let Some(spec) = service.spec else {
+        // what is cut off here may be anything: not the same as a Service without addresses
+        return Err(Refused::new(Reason::Malformed, "`spec` is missing"));
+    };
+    let mut converted = Service::default();
+    for text in addresses(&spec) {
+        match convert::address(&text, "spec.clusterIPs") {
+            Ok(ip) => converted.cluster_ips.push(ip),
+            Err(refused) => parts.push(refused),
+        }
+    }
+    for port in ports {
+        match convert_port(port, parts) {
+            Ok(Some(port)) if converted.ports.iter().any(|known| known.port == port.port) => parts.push(Refused::new(
+                Reason::Duplicate,
+                format!("`spec.ports`: port {} stands there twice; the first is used", port.port),
+            )),
+            Ok(port) => converted.ports.extend(port),
+            Err(refused) => parts.push(refused),
+        }
+    }
+    Ok(Object::Service(name, converted))
+}
+
+fn addresses(spec: &v1::ServiceSpec) -> Vec<String> {
+    if spec.type_.as_deref() == Some("ExternalName") {
+        return Vec::new();
+    }
+    let listed = spec.cluster_ips.clone().unwrap_or_default();
+    let texts = if listed.is_empty() {
+        spec.cluster_ip.iter().cloned().collect()
+    } else {
+        listed
+    };
+    texts
+        .into_iter()
+        .filter(|text| !text.is_empty() && text != "None")
+        .collect()
+}
+
+/// None for a port that is not TCP.
+fn convert_port(value: Value, parts: &mut Vec<Refused>) -> Result<Option<ServicePort>, Refused> {
+    let port: v1::ServicePort =
+        convert::typed(value).map_err(|refused| Refused::new(Reason::InvalidPort, refused.detail))?;
+    if !convert::is_tcp(port.protocol.as_deref()) {
+        return Ok(None);
+    }
+    let target = match port.target_port {
+        None => None,
+        Some(IntOrString::String(name)) => Some(TargetPort::Name(name)),
+        Some(IntOrString::Int(number)) => match convert::port(number, "spec.ports.targetPort") {
+            Ok(number) => Some(TargetPort::Number(number)),
+            // slices say where connections go: the port serves on without it
+            Err(refused) => {
+                parts.push(refused);
+                None
+            }
+        },
+    };
+    Ok(Some(ServicePort {
+        name: port.name.unwrap_or_default(),
+        port: convert::port(port.port, "spec.ports.port")?,
+        target,
+        app_protocol: convert::app_protocol(port.app_protocol.as_deref()),
+    }))
+}
