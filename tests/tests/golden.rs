@@ -54,7 +54,11 @@ where
         let mut table = FakeTable(have.clone());
         reconcile(&mut table, &mut known, want).unwrap();
         assert_eq!(&table.0, want, "{way}");
-        assert_eq!(reconcile(&mut table, &mut known, want).unwrap(), <_>::default(), "{way}");
+        assert_eq!(
+            reconcile(&mut table, &mut known, want).unwrap(),
+            <_>::default(),
+            "{way}"
+        );
     }
     // what is known may be stale: somebody else deleted everything
     let mut table = FakeTable(BTreeMap::new());
@@ -68,12 +72,16 @@ fn files_and_their_order_do_not_matter() {
         let documents = documents(&case.manifests());
         for (arrangement, files) in arrangements(&documents) {
             let directory = tempfile::tempdir().unwrap();
-            for (number, file) in files.iter().enumerate() {
+            for (number, file) in files.iter().filter(|file| !file.is_empty()).enumerate() {
                 fs::write(directory.path().join(format!("{number:03}.yaml")), file).unwrap();
             }
             let content = model::build(&case.with_manifests(directory.path()).unwrap());
             let way = format!("{}: {arrangement}", case.name);
-            assert_eq!(without_files(&model::dump(&content)), without_files(&case.snapshot()), "{way}");
+            assert_eq!(
+                without_files(&model::dump(&content)),
+                without_files(&case.snapshot()),
+                "{way}"
+            );
             assert_eq!(model::dump_tables(&content.tables), case.maps(), "{way}");
         }
     }

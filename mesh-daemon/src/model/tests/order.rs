@@ -140,7 +140,10 @@ fn world(random: &mut Random) -> Inputs {
         inputs.facts.node_addresses.insert(super::ip(random.pick(&ADDRESSES)));
     }
     for number in 0..random.below(6) {
-        let name = format!("{}/p{number}", random.pick(&["shop", "shop", "shop", "blog", "weft-system"]));
+        let name = format!(
+            "{}/p{number}",
+            random.pick(&["shop", "shop", "shop", "blog", "weft-system"])
+        );
         let pod = pod(random);
         inputs.pod(&name, pod);
     }
