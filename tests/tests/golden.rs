@@ -1,5 +1,9 @@
 //! Golden cases on plain maps: each gives the snapshot and tables that stand beside it, in whatever order and files its manifests come,
 //! and tables are reached from every other case's.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a case that cannot be read ends the test"
+)]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
