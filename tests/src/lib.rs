@@ -5,6 +5,7 @@ pub mod bench;
 pub mod client;
 pub mod daemon;
 pub mod demo;
+pub mod golden;
 pub mod hooks;
 pub mod kube_proxy;
 pub mod manifests;

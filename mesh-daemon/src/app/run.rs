@@ -133,7 +133,10 @@ async fn apply(
     let mut retry_at: Option<Instant> = None;
     loop {
         tokio::select! {
-            changed = snapshots.changed() => changed.context("the publisher of snapshots ended")?,
+            changed = snapshots.changed() => if changed.is_err() {
+                // the publisher ended, and its own task says why
+                std::future::pending().await
+            },
             _ = resync.tick() => kernel.distrust(),
             () = until(retry_at) => {}
         }

@@ -10,6 +10,8 @@ mod snapshot;
 mod tables;
 mod diff;
 mod dump;
+#[cfg(test)]
+mod tests;
 
 pub use build::build;
 pub use diff::Diff;

@@ -1,24 +1,25 @@
 //! The cluster's pod ranges: what lies in them is steered when a captured pod connects to it.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use mesh_common::addr::{Addr, V4_PREFIX_BITS};
 
 use super::{Inputs, SetAside};
 
-/// Addresses that no pod range may hold: unspecified, loopback, link-local, multicast, broadcast. A range that holds one is a mistake, and
-/// steering it would take the node's own traffic along.
-const NEVER_PODS: [&str; 9] = [
-    "0.0.0.0",
-    "127.0.0.1",
-    "169.254.0.1",
-    "224.0.0.1",
-    "255.255.255.255",
-    "::",
-    "::1",
-    "fe80::1",
-    "ff02::1",
+/// What no pod range may touch: unspecified, loopback, link-local, multicast, broadcast, and IPv4 in IPv6's clothes (the kernel's trie would
+/// take it for IPv4). Such a range is a mistake, and steering it would take the node's own traffic along.
+const NEVER_PODS: [&str; 10] = [
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+    "::/128",
+    "::1/128",
+    "::ffff:0:0/96",
+    "fe80::/10",
+    "ff00::/8",
 ];
 
 /// Ranges of the Nodes and of the settings.
@@ -37,7 +38,7 @@ pub(super) fn pod_ranges(inputs: &Inputs, set_aside: &mut BTreeSet<SetAside>) ->
                 kind: kind.to_owned(),
                 name: name.to_owned(),
                 reason: "invalid_pod_cidr",
-                detail: format!("the pod range {range} holds loopback, link-local, multicast or unspecified addresses"),
+                detail: format!("the pod range {range} touches addresses that no pod can have (unspecified, loopback, link-local, multicast, IPv4 in IPv6)"),
             });
         }
     }
@@ -53,6 +54,6 @@ pub(super) fn entry(range: &IpNet) -> (u32, Addr) {
 fn may_hold_pods(range: &IpNet) -> bool {
     !NEVER_PODS
         .iter()
-        .filter_map(|address| address.parse::<IpAddr>().ok())
-        .any(|address| range.contains(&address))
+        .filter_map(|never| never.parse::<IpNet>().ok())
+        .any(|never| range.contains(&never) || never.contains(range))
 }

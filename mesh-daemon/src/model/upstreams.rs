@@ -28,7 +28,8 @@ pub(super) fn all(
     let mut upstreams = BTreeMap::new();
     for (name, service) in &inputs.services {
         let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
-        for address in &service.cluster_ips {
+        let addresses: BTreeSet<_> = service.cluster_ips.iter().collect();
+        for address in addresses {
             if !usable(inputs, name, *address, set_aside) {
                 continue;
             }
@@ -42,8 +43,9 @@ pub(super) fn all(
             }
             owners.insert(*address, name);
             for port in &service.ports {
-                let upstream = upstream(name, port, *address, own_slices, workloads, set_aside);
-                upstreams.insert(SocketAddr::new(*address, port.port), Arc::new(upstream));
+                upstreams
+                    .entry(SocketAddr::new(*address, port.port))
+                    .or_insert_with(|| Arc::new(upstream(name, port, *address, own_slices, workloads, set_aside)));
             }
         }
         report_duplicate_ports(name, service, set_aside);
@@ -149,7 +151,7 @@ fn report_duplicate_ports(name: &ObjectRef, service: &Service, set_aside: &mut B
         set_aside.insert(aside(
             name,
             "duplicate_port",
-            format!("port {} is listed twice; the last one serves", port.port),
+            format!("port {} is listed twice; the first one serves", port.port),
         ));
     }
 }

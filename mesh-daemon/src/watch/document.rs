@@ -185,6 +185,11 @@ impl<'de> Visitor<'de> for Bounded<'_> {
         self.scalar(Value::Null)
     }
 
+    // a document of comments only
+    fn visit_none<E: serde::de::Error>(self) -> Result<Value, E> {
+        self.scalar(Value::Null)
+    }
+
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
         self.charge(value.len())?;
         Ok(value.into())

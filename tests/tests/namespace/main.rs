@@ -11,6 +11,7 @@ mod crash;
 mod drain;
 mod endpoints;
 mod labels;
+mod maps;
 mod neighbours;
 mod objects;
 mod opaque;
