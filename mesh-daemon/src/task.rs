@@ -2,10 +2,12 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
 };
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// Tasks that panicked since the start; a number above 0 is a bug worth reporting.
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -27,6 +29,33 @@ where
         std::mem::forget(guard);
         Some(output)
     })
+}
+
+/// A task that ends when its handle goes: for work that must not outlive what it serves.
+#[derive(Debug)]
+pub struct Scoped<T>(JoinHandle<Option<T>>);
+
+/// As [`spawn`], ended when the handle is dropped.
+pub fn scoped<F>(name: &'static str, future: F) -> Scoped<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    Scoped(spawn(name, future))
+}
+
+impl<T> Future for Scoped<T> {
+    type Output = Result<Option<T>, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T> Drop for Scoped<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Runs `main` on a current-thread runtime of a new thread, and hands back the thread.

@@ -62,10 +62,10 @@ async fn serve(
     task::spawn("drop events", bpf::log_drops(kernel.take_events()?));
     bpf::steering::install(&settings.kernel).await?;
     bpf::nftables::install(&settings.kernel).await?;
-    let keeping = task::spawn("node set-up", bpf::keep(settings.kernel.clone(), metrics));
+    let keeping = task::scoped("node set-up", bpf::keep(settings.kernel.clone(), metrics));
 
     let (facts, facts_seen) = watch::channel::<Option<Facts>>(None);
-    let observing = task::spawn("facts", bpf::facts::observe(facts));
+    let observing = task::scoped("facts", bpf::facts::observe(facts));
     let (publish, snapshots) = watch::channel::<Option<Arc<Snapshot>>>(None);
     let source = objects::Source::Manifests(settings.manifests.clone());
     let options = objects::Options {
@@ -74,7 +74,7 @@ async fn serve(
     };
     let pending = objects::pending(&readiness);
     let object_metrics = objects::Metrics::new(&registry);
-    let watching = task::spawn(
+    let watching = task::scoped(
         "watch",
         objects::run(source, options, facts_seen, publish, pending, object_metrics),
     );
@@ -135,7 +135,7 @@ async fn apply(
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() {
                 // the publisher ended, and its own task says why
-                std::future::pending().await
+                std::future::pending::<()>().await;
             },
             _ = resync.tick() => kernel.distrust(),
             () = until(retry_at) => {}
