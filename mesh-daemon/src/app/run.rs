@@ -131,6 +131,7 @@ async fn apply(
     let mut resync = tokio::time::interval_at(Instant::now() + RESYNC_EVERY, RESYNC_EVERY);
     resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut retry_at: Option<Instant> = None;
+    let mut failures = Failures::default();
     loop {
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() {
@@ -147,9 +148,7 @@ async fn apply(
         retry_at = match kernel.apply(&snapshot.content.tables).await {
             Ok(applied) => {
                 tracing::debug!(generation = %snapshot.generation, "applied to the kernel");
-                for (ifindex, error) in &applied.failed {
-                    tracing::warn!(ifindex, %error, held_back = applied.held_back, "an interface is without its program; trying again");
-                }
+                failures.report(&applied);
                 if let Some(pending) = attached.take_if(|_| !applied.held_back) {
                     kernel.listen(settings.kernel.marks, &workers.listeners())?;
                     tracing::info!(generation = %snapshot.generation, "ready: capture is on");
@@ -162,6 +161,22 @@ async fn apply(
                 Some(Instant::now() + RETRY_AFTER)
             }
         };
+    }
+}
+
+/// What was last said about interfaces without a program: a retry every second must not fill the log.
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn report(&mut self, applied: &bpf::Applied) {
+        let now: Vec<String> = applied.failed.iter().map(|(_, error)| error.to_string()).collect();
+        if now != self.0 {
+            for error in &now {
+                tracing::warn!(%error, held_back = applied.held_back, "an interface is without its program; trying again");
+            }
+            self.0 = now;
+        }
     }
 }
 

@@ -28,15 +28,19 @@ pub struct Dumps {
 }
 
 /// Links, the node's own addresses (link-local and loopback ones included), and what is on-link: host routes first, neighbour entries for
-/// addresses that have none. The node's own addresses and link-local ones (which are the same on many links) are never on-link.
+/// addresses that have none. The node's own addresses and link-local ones (which are the same on many links) are never on-link, nor are
+/// neighbours behind an interface with a gateway: on a flat network a pod's address may stay there from the node that it was on before.
 pub fn facts_from(dumps: &Dumps) -> Facts {
     let links: BTreeMap<u32, Link> = dumps.links.iter().filter_map(link).collect();
     let node_addresses: BTreeSet<IpAddr> = dumps.addresses.iter().filter_map(address).collect();
-    let claims = dumps
-        .routes
-        .iter()
-        .filter_map(host_route)
-        .chain(dumps.neighbours.iter().filter_map(neighbour));
+    let uplinks: BTreeSet<u32> = dumps.routes.iter().flat_map(gateway_interfaces).collect();
+    let claims = dumps.routes.iter().filter_map(host_route).chain(
+        dumps
+            .neighbours
+            .iter()
+            .filter_map(neighbour)
+            .filter(|claim| !uplinks.contains(&claim.interface)),
+    );
     let mut best: BTreeMap<IpAddr, Claim> = BTreeMap::new();
     for claim in claims {
         let leads_out = links
@@ -156,6 +160,29 @@ fn host_route(message: &RouteMessage) -> Option<Claim> {
         interface: interface?,
         rank: Rank::Route(metric),
     })
+}
+
+/// Interfaces through which a route leads to a gateway.
+fn gateway_interfaces(message: &RouteMessage) -> Vec<u32> {
+    let has_gateway = |attributes: &[RouteAttribute]| {
+        attributes
+            .iter()
+            .any(|attribute| matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)))
+    };
+    let direct = has_gateway(&message.attributes);
+    message
+        .attributes
+        .iter()
+        .flat_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) if direct => vec![*index],
+            RouteAttribute::MultiPath(hops) => hops
+                .iter()
+                .filter(|hop| has_gateway(&hop.attributes))
+                .map(|hop| hop.interface_index)
+                .collect(),
+            _ => Vec::new(),
+        })
+        .collect()
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<Claim> {

@@ -246,6 +246,33 @@ fn neighbours_count_where_there_is_no_host_route() {
 }
 
 #[test]
+fn a_neighbour_behind_a_gateways_interface_is_no_pod() {
+    let neighbours = vec![neighbour_message("10.1.0.5", UPLINK, NeighbourState::Stale)];
+    let default = |attributes: &[RouteAttribute]| {
+        with(route("0.0.0.0", 0, UPLINK), |route| {
+            route.attributes.extend_from_slice(attributes);
+        })
+    };
+    let gateway = RouteAttribute::Gateway(RouteAddress::Inet([10, 9, 0, 1].into()));
+    for (attributes, expected) in [
+        (&[][..], &[("10.1.0.5", UPLINK)][..]),
+        (std::slice::from_ref(&gateway), &[]),
+    ] {
+        let routes = vec![default(attributes)];
+        let neighbours = neighbours.clone();
+        check(
+            &Dumps {
+                neighbours,
+                routes,
+                ..node()
+            },
+            expected,
+            &format!("{attributes:?}"),
+        );
+    }
+}
+
+#[test]
 fn of_two_claims_the_better_wins_whatever_the_order() {
     let metric = |interface, metric| {
         with(route("10.1.0.5", 32, interface), |route| {
