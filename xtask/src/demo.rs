@@ -60,7 +60,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// Builds the programs that the demo and the tests start: the daemon, its test servers, the demo.
 pub fn build_binaries() -> Command {
     let mut cargo = command::cargo();
-    cargo.args(["build", "--package", "mesh-daemon", "--package", "mesh-tests", "--bins"]);
+    // the whole workspace, as the tests: another selection means other features, and everything is compiled twice
+    cargo.args(["build", "--workspace", "--bins"]);
     cargo
 }
 

@@ -158,28 +158,27 @@ impl Ring {
     fn commands(self, bless: bool) -> Vec<Command> {
         let test = |args: &[&str]| {
             let mut cargo = command::cargo();
-            cargo.args(["test", "--no-fail-fast"]).args(args);
+            // one selection and one set of features for every ring, or each would compile its dependencies anew
+            cargo
+                .args([
+                    "test",
+                    "--no-fail-fast",
+                    "--workspace",
+                    "--features",
+                    "mesh-tests/namespace",
+                ])
+                .args(args);
             if bless {
                 cargo.env("WEFT_BLESS", "1");
             }
             cargo
         };
         match self {
-            Ring::Pure => vec![
-                test(&["--workspace", "--lib", "--bins"]),
-                test(&["--workspace", "--doc"]),
-            ],
-            Ring::Golden => vec![test(&["--package", "mesh-tests", "--test", "golden"])],
-            Ring::Process => vec![test(&["--package", "mesh-tests", "--test", "process"])],
+            Ring::Pure => vec![test(&["--lib", "--bins"]), test(&["--doc"])],
+            Ring::Golden => vec![test(&["--test", "golden"])],
+            Ring::Process => vec![test(&["--test", "process"])],
             Ring::Namespace => {
-                let mut cargo = test(&[
-                    "--package",
-                    "mesh-tests",
-                    "--features",
-                    "namespace",
-                    "--test",
-                    "namespace",
-                ]);
+                let mut cargo = test(&["--test", "namespace"]);
                 // the tests share the machine's kernel, its bridges and its address ranges
                 cargo
                     .args(["--", "--test-threads=1"])
