@@ -12,7 +12,7 @@ use mesh_common::{
 };
 
 use super::{
-    Attachment, Capture, Facts, Inputs, LinkKind, NotCaptured, Pod, PodPhase, Program, SetAside, build::bounded,
+    Attachment, Capture, Facts, Inputs, LinkKind, NotCaptured, Pod, PodPhase, Program, SetAside, bounded::bounded,
 };
 use crate::ids::ObjectRef;
 

@@ -6,6 +6,7 @@ mod owners;
 mod interfaces;
 mod upstreams;
 mod ranges;
+mod bounded;
 mod snapshot;
 mod tables;
 mod diff;

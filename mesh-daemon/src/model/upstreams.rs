@@ -13,7 +13,7 @@ use mesh_common::{
 
 use super::{
     AppProtocol, EndpointSlice, Inputs, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, Workload,
-    build::bounded,
+    bounded::bounded,
 };
 use crate::ids::ObjectRef;
 

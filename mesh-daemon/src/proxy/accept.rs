@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -127,13 +128,21 @@ async fn accept(worker: &Rc<Worker>, listener: std::net::TcpListener, places: &A
             }
         };
         let accepted = tokio::select! {
-            biased;
             accepted = next => accepted,
-            () = &mut closing => return,
+            () = &mut closing => break,
         };
         if let Some((place, socket)) = accepted {
             start(worker, own, socket, place);
         }
+    }
+    // what the kernel has already accepted would be reset; no more than a backlog, whoever goes on connecting
+    for _ in 0..LISTEN_BACKLOG {
+        let (Ok(place), Some(Ok((socket, _)))) =
+            (Arc::clone(places).try_acquire_owned(), listener.accept().now_or_never())
+        else {
+            return;
+        };
+        start(worker, own, socket, place);
     }
 }
 
