@@ -99,9 +99,9 @@ pub(super) async fn first(
 ) -> Result<(Arc<TcpStream>, Candidate), Failure> {
     let deadline = deadline();
     let mut failure = Failure::NoEndpoint;
-    for candidate in &plan.candidates {
-        match connect(worker, client, candidate, deadline).await {
-            Ok(socket) => return Ok((socket, candidate.clone())),
+    for candidate in plan.candidates() {
+        match connect(worker, client, &candidate, deadline).await {
+            Ok(socket) => return Ok((socket, candidate)),
             Err(error) => failure = Failure::Connect(candidate.address, error),
         }
         if Instant::now() >= deadline {

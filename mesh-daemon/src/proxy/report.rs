@@ -47,7 +47,7 @@ impl OpenConnection {
 
     /// Nobody accepted.
     pub(super) fn refuse(mut self, failure: &Failure, destination: SocketAddr) {
-        tracing::info!(%destination, reason = %failure, "a connection was reset");
+        tracing::debug!(%destination, reason = %failure, "a connection was reset");
         self.outcome = Some(failure.outcome());
     }
 
@@ -87,7 +87,7 @@ impl Exchange {
 
     /// The mesh answers itself.
     pub(super) fn failed(&mut self, failure: &Failure, destination: SocketAddr) {
-        tracing::info!(%destination, reason = %failure, "a request was answered by the mesh itself");
+        tracing::debug!(%destination, reason = %failure, "a request was answered by the mesh itself");
         self.outcome = Some(failure.outcome());
     }
 

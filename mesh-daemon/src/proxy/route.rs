@@ -1,17 +1,23 @@
 //! Where a connection or request goes: pure, from one view of the tables.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{balance::round_robin, dial, identify::Connection, live::Tables, outcome::Parties};
-use crate::model::{AppProtocol, Upstream, Workload};
+use crate::model::{AppProtocol, Snapshot, Upstream, Workload};
 
-/// Where one connection or request may go, in the order in which it is tried.
+/// Where one connection or request may go. It holds the snapshot that it was made from, and uses no other to its end.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub struct Plan {
+    snapshot: Arc<Snapshot>,
+    client: IpAddr,
+    destination: SocketAddr,
     /// The Service, if the destination is one.
     pub upstream: Option<Arc<Upstream>>,
-    /// Each candidate once; empty if the Service has no ready endpoint.
-    pub candidates: Vec<Candidate>,
+    /// Where the round robin stood.
+    turn: usize,
 }
 
 /// One place to connect to.
@@ -36,32 +42,40 @@ pub(super) fn hint(tables: &Tables, destination: SocketAddr) -> AppProtocol {
 }
 
 /// Chooses: an upstream's endpoints in turn, else the destination itself, be it a pod or unknown.
-pub(super) fn plan(tables: &Tables, connection: &Connection) -> Plan {
-    let content = &tables.snapshot.content;
-    let candidate = |address: SocketAddr, workload: Option<Arc<Workload>>| Candidate {
-        address,
-        workload,
-        source: dial::source(content, connection.client.ip(), address.ip()),
-    };
-    let Some(upstream) = content.upstreams.get(&connection.destination) else {
-        let workload = content.workloads.get(&connection.destination.ip()).cloned();
-        return Plan {
-            upstream: None,
-            candidates: vec![candidate(connection.destination, workload)],
-        };
-    };
-    let turn = tables.live(connection.destination).map_or(0, |live| live.turn());
-    let candidates = round_robin::order(turn, upstream.endpoints.len())
-        .map(|index| &upstream.endpoints[index])
-        .map(|endpoint| candidate(endpoint.address, endpoint.workload.clone()))
-        .collect();
+pub fn plan(tables: &Tables, connection: &Connection) -> Plan {
+    let destination = connection.destination;
     Plan {
-        upstream: Some(Arc::clone(upstream)),
-        candidates,
+        client: connection.client.ip(),
+        destination,
+        upstream: tables.snapshot.content.upstream(destination).cloned(),
+        turn: tables.live(destination).map_or(0, |live| live.turn()),
+        snapshot: Arc::clone(&tables.snapshot),
     }
 }
 
 impl Plan {
+    /// In the order in which they are tried, each once; none if the Service has no ready endpoint. Worked out one by one: nearly always the
+    /// first accepts, and a Service may have a thousand.
+    pub fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
+        let endpoints = self.upstream.as_ref().map_or(&[][..], |upstream| &upstream.endpoints);
+        let of_service = round_robin::order(self.turn, endpoints.len())
+            .map(|index| &endpoints[index])
+            .map(|endpoint| self.candidate(endpoint.address, endpoint.workload.clone()));
+        let itself = self.upstream.is_none().then(|| {
+            let workload = self.snapshot.content.workload(self.destination.ip()).cloned();
+            self.candidate(self.destination, workload)
+        });
+        of_service.chain(itself)
+    }
+
+    fn candidate(&self, address: SocketAddr, workload: Option<Arc<Workload>>) -> Candidate {
+        Candidate {
+            address,
+            workload,
+            source: dial::source(&self.snapshot.content, self.client, address.ip()),
+        }
+    }
+
     /// Who takes part, as far as it is known before an endpoint is connected.
     pub(super) fn parties(&self, connection: &Connection) -> Parties {
         Parties {

@@ -62,7 +62,7 @@ pub(super) async fn send(
     let early = early
         .filter(|(socket, _)| socket::is_idle(socket))
         .map(|(socket, candidate)| (Some(socket), candidate));
-    let planned = plan.candidates.iter().map(|candidate| (None, candidate.clone()));
+    let planned = plan.candidates().map(|candidate| (None, candidate));
     for (socket, candidate) in early.into_iter().chain(planned) {
         match ask(worker, client, protocol, &candidate, socket, until, request).await {
             Ok((response, lease)) => {
