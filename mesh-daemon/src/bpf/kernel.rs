@@ -84,6 +84,8 @@ impl Kernel {
             loader.map_pin_path(name, pins.map(name));
         }
         let mut ebpf = loader.load(bytes).map_err(|error| Error::Load(error::chain(&error)))?;
+        #[cfg(feature = "ebpf-log")]
+        super::debug_log::start(&mut ebpf);
         for program in names::PROGRAMS {
             attach::classifier(&mut ebpf, program)?
                 .load()

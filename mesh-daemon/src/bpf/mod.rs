@@ -12,6 +12,8 @@ pub mod table;
 pub mod steering;
 pub mod nftables;
 mod events;
+#[cfg(feature = "ebpf-log")]
+mod debug_log;
 mod metrics;
 pub mod detach;
 mod error;

@@ -18,6 +18,7 @@ mod opaque;
 mod refusals;
 mod resources;
 mod source;
+mod story;
 mod transparency;
 mod netlink;
 mod untouched;

@@ -1,0 +1,77 @@
+//! The demo itself: what a new user sees first must work to its last row, and leave nothing.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use mesh_tests::process;
+
+const ROWS: [&str; 5] = [
+    "not captured",
+    "captured",
+    "scaled to five",
+    "one server killed",
+    "label removed",
+];
+
+fn demo(args: &[&str]) -> Result<(bool, String)> {
+    let output = Command::new(process::binary("weft-demo")?)
+        .args(args)
+        .output()
+        .context("weft-demo")?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8(said)?))
+}
+
+fn told(story: impl FnOnce() -> Result<()>) {
+    if let Err(error) = story() {
+        panic!("{error:#}");
+    }
+}
+
+fn nothing_left() -> Result<()> {
+    ensure!(!Path::new("/run/weft-demo").exists(), "/run/weft-demo is still there");
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    ensure!(!mounts.contains("weft-demo"), "a mount is left: {mounts}");
+    for entry in fs::read_dir("/run/netns").into_iter().flatten() {
+        let name = entry?.file_name();
+        ensure!(
+            !name.to_string_lossy().starts_with("weft-demo"),
+            "{} is left",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_demo_shows_every_row_and_leaves_nothing() {
+    told(|| {
+        let (worked, said) = demo(&[])?;
+        ensure!(worked, "it failed: {said}");
+        let rows: Vec<_> = said
+            .lines()
+            .filter_map(|line| ROWS.iter().find(|row| line.starts_with(**row)))
+            .collect();
+        // a row's name may begin another's: compare the order only
+        ensure!(rows.len() == ROWS.len(), "{rows:?} of {said}");
+        ensure!(rows.into_iter().eq(&ROWS), "the rows are in another order: {said}");
+        nothing_left()
+    });
+}
+
+#[test]
+fn a_kept_demo_is_there_until_it_is_taken_down() {
+    told(|| {
+        let (kept, said) = demo(&["--keep"])?;
+        ensure!(kept, "it failed: {said}");
+        for hint in ["curl", "/metrics", "weft.mesh/capture", "--down"] {
+            ensure!(said.contains(hint), "it does not say {hint}: {said}");
+        }
+        let (second, said) = demo(&[])?;
+        ensure!(!second, "a second demo started beside the kept one");
+        ensure!(said.contains("--down"), "it does not say what to do: {said}");
+        let (down, said) = demo(&["--down"])?;
+        ensure!(down, "it failed: {said}");
+        nothing_left()
+    });
+}
