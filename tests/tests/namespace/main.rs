@@ -17,6 +17,7 @@ mod objects;
 mod opaque;
 mod refusals;
 mod resources;
+mod reuse;
 mod source;
 mod story;
 mod transparency;
