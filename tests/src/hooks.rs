@@ -9,6 +9,8 @@ use crate::bench::{Bench, Netns};
 
 /// How Weft's programs' names begin.
 const PREFIX: &str = "weft_";
+/// The routing protocol number of Weft's rules and routes, as `ip` shows it.
+const OUR_PROTOCOL: &str = "proto 87";
 
 /// Names of Weft's programs on each interface's ingress, TCX and clsact together; interfaces without one are left out.
 ///
@@ -24,6 +26,21 @@ pub fn programs(node: &Netns) -> Result<BTreeMap<String, Vec<String>>> {
         }
     }
     Ok(found)
+}
+
+/// How many of Weft's programs stand on a node: TCX links and clsact filters.
+///
+/// # Errors
+/// If the kernel does not answer.
+pub fn count_by_way(node: &Netns) -> Result<(usize, usize)> {
+    interfaces(node)?
+        .iter()
+        .try_fold((0, 0), |(links, filters), interface| {
+            Ok((
+                links + tcx(node, interface)?.len(),
+                filters + clsact(node, interface)?.len(),
+            ))
+        })
 }
 
 /// Checks that every interface of a node but `lo` carries exactly one of Weft's programs.
@@ -48,6 +65,18 @@ pub fn exactly_one_each(node: &Netns) -> Result<()> {
 /// # Errors
 /// Names what is left.
 pub fn nothing_left(bench: &Bench, node: usize) -> Result<()> {
+    nothing_left_but_the_pin_directory(bench, node)?;
+    let dir = bench.pin_dir(node);
+    ensure!(!dir.exists(), "the directory for pins is left: {}", dir.display());
+    Ok(())
+}
+
+/// The same after a start that was refused beyond its lock: the lock is on the pin directory itself, and a daemon that ends cannot know whether
+/// the next one has opened it already.
+///
+/// # Errors
+/// Names what is left.
+pub fn nothing_left_but_the_pin_directory(bench: &Bench, node: usize) -> Result<()> {
     let netns = &bench.nodes[node].netns;
     let programs = programs(netns)?;
     ensure!(programs.is_empty(), "programs are left: {programs:?}");
@@ -55,15 +84,19 @@ pub fn nothing_left(bench: &Bench, node: usize) -> Result<()> {
     ensure!(!tables.contains("weft"), "an nftables table is left: {tables}");
     for family in ["-4", "-6"] {
         let rules = netns.run("ip", &[family, "rule", "show"])?;
-        ensure!(!rules.contains("0x1000"), "routing rules are left: {rules}");
+        // one of the three names no mark: what others never have is our protocol number
+        let ours = ["0x1000", OUR_PROTOCOL].iter().any(|word| rules.contains(word));
+        ensure!(!ours, "routing rules are left: {rules}");
         // a table that was never used does not exist, which `ip` reports as a failure
         let routes = netns
             .run("ip", &[family, "route", "show", "table", "100"])
             .unwrap_or_default();
         ensure!(routes.trim().is_empty(), "routes are left: {routes}");
     }
+    let qdiscs = netns.run("tc", &["qdisc", "show"])?;
+    ensure!(!qdiscs.contains("clsact"), "qdiscs are left: {qdiscs}");
     let pins = pins(&bench.pin_dir(node));
-    ensure!(pins.is_empty(), "pins are left: {pins:?}");
+    ensure!(pins.is_empty(), "pins or folders for them are left: {pins:?}");
     Ok(())
 }
 
@@ -80,15 +113,13 @@ pub fn interfaces(node: &Netns) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Everything below a directory that is not a directory.
+/// Everything below a directory, folders included.
 fn pins(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return Vec::new();
     };
     let paths = entries.flatten().map(|entry| entry.path());
-    paths
-        .flat_map(|path| if path.is_dir() { pins(&path) } else { vec![path] })
-        .collect()
+    paths.flat_map(|path| [pins(&path), vec![path]].concat()).collect()
 }
 
 fn tcx(node: &Netns, interface: &str) -> Result<Vec<String>> {

@@ -10,6 +10,7 @@ pub mod hooks;
 pub mod kube_proxy;
 pub mod manifests;
 pub mod metrics;
+pub mod missing;
 pub mod process;
 pub mod shop;
 pub mod tcp;

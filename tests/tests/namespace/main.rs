@@ -5,22 +5,27 @@
     reason = "what a test did not expect ends it, while its world is still there to be looked at"
 )]
 
+mod attach;
 mod bench;
 mod capture;
 mod crash;
 mod drain;
 mod endpoints;
+mod health;
 mod labels;
 mod maps;
 mod neighbours;
 mod objects;
 mod opaque;
+mod path_mtu;
+mod protocols;
 mod refusals;
 mod resources;
 mod reuse;
 mod source;
 mod story;
 mod transparency;
+mod tunnel;
 mod netlink;
 mod untouched;
 

@@ -5,10 +5,11 @@ use mesh_tests::{
     bench::wait_for,
     client::{self, Load, Version},
     daemon::HANG_GUARD,
+    manifests::Manifests,
     shop::{NAMESPACE, Shop, WEB4},
 };
 
-use crate::{all_answered, captured, tell, with_daemons};
+use crate::{all_answered, captured};
 
 /// Objects that are set aside, by reason.
 const SET_ASIDE: &str = "weft_objects_set_aside";
@@ -109,18 +110,45 @@ fn endpoints_without_pods_are_served() {
 }
 
 #[test]
-fn an_annotation_of_a_mebibyte_and_unknown_fields_are_no_trouble() {
-    tell(with_daemons(), |shop| {
-        let mut manifest = shop.pod_manifest(&shop.client);
+fn new_objects_with_an_annotation_of_a_mebibyte_and_unknown_fields_are_no_trouble() {
+    captured(|shop| {
+        let set_aside = |shop: &Shop| -> Result<f64> { Ok(shop.metrics()?.sum(SET_ASIDE, &[])) };
+        let before = set_aside(shop)?;
+        let pod = shop.bench.add_pod(0, "large")?;
+        let mut service = shop.services["web"].clone();
+        service.name = "later".to_owned();
+        service.ips = vec!["10.96.4.1".parse()?, "fd96::4:1".parse()?];
+        let mut manifest = shop.pod_manifest(&pod);
         manifest
             .annotations
             .push(("example.org/large".to_owned(), "x".repeat(1 << 20)));
-        shop.manifests.pod(&manifest)?;
-        let path = shop.manifests.file("service-shop-web.yaml");
-        let mut text = std::fs::read_to_string(&path)?;
-        text.push_str("fromTheFuture:\n  a: [1, {b: c}]\n");
-        shop.manifests.text("service-shop-web.yaml", &text)?;
-        shop.capture()
+        // written aside first: an object that once stood without the trouble would keep its last good state
+        let aside = Manifests::in_dir(shop.bench.dir().join("aside"))?;
+        aside.pod(&manifest)?;
+        aside.service(&service)?;
+        for entry in std::fs::read_dir(aside.dir())? {
+            let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+            let text = std::fs::read_to_string(path)?;
+            let nested = text.replace("\nmetadata:\n", "\nmetadata:\n  fromTheFuture: {a: [1, {b: c}]}\n");
+            ensure!(nested != text, "{name:?} has no metadata");
+            let text = format!("{nested}fromTheFuture:\n  a: [1, {{b: c}}]\n");
+            shop.manifests.text(&name.to_string_lossy(), &text)?;
+        }
+        for ip in &service.ips {
+            let target = (*ip, 80).into();
+            wait_for("requests of the new pod to the new service", HANG_GUARD, || {
+                let earlier = shop.metrics()?;
+                all_answered(&client::send(&pod.netns, &Load::fresh(Version::Http1, target), 9)?)?;
+                let since = shop.counted_since(&earlier, 9)?;
+                let labels = [("source_workload", "large"), ("destination_service", "later")];
+                let counted = since.sum(mesh_tests::daemon::REQUESTS, &labels);
+                ensure!(counted > 8.5, "{counted} of 9 were counted");
+                Ok(Some(()))
+            })?;
+        }
+        let after = set_aside(shop)?;
+        ensure!(after <= before, "{after} objects are set aside, {before} were");
+        Ok(())
     });
 }
 

@@ -2,8 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use mesh_tests::{
-    daemon::{Daemon, DaemonOptions, HANG_GUARD, HEALTH_ADDR, METRICS_ADDR},
+    bench::wait_for,
+    daemon::{self, Daemon, DaemonOptions, HANG_GUARD, HEALTH_ADDR, METRICS_ADDR},
     hooks,
+    missing::Missing,
+    process::Process,
     shop::Shop,
 };
 
@@ -11,8 +14,10 @@ use crate::{tell, with_daemons};
 
 /// Starts a daemon on node 1 that must refuse; its one sentence.
 fn refused(shop: &Shop, options: &DaemonOptions) -> Result<String> {
+    // before it starts: a quick one has said everything a moment later
+    let log = shop.bench.dir().join("daemon-n1.log");
+    let before = std::fs::read_to_string(log).map_or(0, |text| text.len());
     let mut daemon = Daemon::spawn(&shop.bench, 0, shop.manifests.dir(), options)?;
-    let before = daemon.process.output().len();
     let status = daemon.process.wait(HANG_GUARD).context("it did not refuse")?;
     let said = daemon.process.output();
     ensure!(!status.success(), "it ended with {status}: {said}");
@@ -59,7 +64,7 @@ fn a_port_in_use() {
                 .netns
                 .inside(|| std::net::TcpListener::bind(addr))??;
             says(shop, &DaemonOptions::default(), &[addr])?;
-            hooks::nothing_left(&shop.bench, 0)?;
+            hooks::nothing_left_but_the_pin_directory(&shop.bench, 0)?;
         }
         Ok(())
     });
@@ -121,5 +126,52 @@ fn a_wrong_flag() {
         let said = refused(shop, &with(&["--no-such-flag"]));
         ensure!(said.is_ok(), "{said:?}");
         hooks::nothing_left(&shop.bench, 0)
+    });
+}
+
+#[test]
+fn a_kernel_feature_that_is_missing() {
+    tell(Shop::usual(), |shop| {
+        for (missing, attach, words) in [
+            (Missing::TCX, "tcx", &["TCX", "--attach"][..]),
+            (Missing::BPF, "auto", &["BPF"]),
+            (Missing::NFTABLES, "auto", &["nftables"]),
+        ] {
+            let options = DaemonOptions {
+                attach: attach.to_owned(),
+                ..DaemonOptions::default()
+            };
+            let mut command = daemon::command(&shop.bench, 0, shop.manifests.dir(), &options)?;
+            missing.deny(&mut command)?;
+            let error = mesh_tests::bench::shell::output(&mut command, "").expect_err("it must refuse");
+            let said = format!("{error:#}");
+            ensure!(!said.contains("panicked"), "it panicked: {said}");
+            for word in words {
+                ensure!(said.contains(word), "it says {said:?}, which does not name {word:?}");
+            }
+            hooks::nothing_left_but_the_pin_directory(&shop.bench, 0)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn without_tcx_the_way_to_attach_is_clsact() {
+    tell(Shop::usual(), |shop| {
+        let options = DaemonOptions {
+            attach: "auto".to_owned(),
+            ..DaemonOptions::default()
+        };
+        let mut command = daemon::command(&shop.bench, 0, shop.manifests.dir(), &options)?;
+        Missing::TCX.deny(&mut command)?;
+        let log = shop.bench.dir().join("daemon-without-tcx.log");
+        let _daemon = Process::start(command, &log)?;
+        let node = &shop.bench.nodes[0].netns;
+        wait_for("programs on every interface", HANG_GUARD, || {
+            hooks::exactly_one_each(node).map(Some)
+        })?;
+        let (links, _) = hooks::count_by_way(node)?;
+        ensure!(links == 0, "{links} TCX links stand where the kernel has none");
+        Ok(())
     });
 }

@@ -28,6 +28,25 @@ fn told(story: impl FnOnce() -> Result<()>) {
     }
 }
 
+/// A demo that this machine's user keeps is his: it is not taken down for a test.
+fn nobody_elses() -> Result<()> {
+    ensure!(
+        !Path::new("/run/weft-demo").exists(),
+        "a demo is kept or being told on this machine: remove it with `cargo xtask demo --down`, or wait for its end, and start the test again"
+    );
+    Ok(())
+}
+
+/// Takes the test's own demo down, however the test ends.
+struct TakenDown;
+
+impl Drop for TakenDown {
+    fn drop(&mut self) {
+        // a test that got to its end did it already, which is fine
+        let _ = demo(&["--down"]);
+    }
+}
+
 fn nothing_left() -> Result<()> {
     ensure!(!Path::new("/run/weft-demo").exists(), "/run/weft-demo is still there");
     let mounts = fs::read_to_string("/proc/self/mounts")?;
@@ -46,6 +65,7 @@ fn nothing_left() -> Result<()> {
 #[test]
 fn the_demo_shows_every_row_and_leaves_nothing() {
     told(|| {
+        nobody_elses()?;
         let (worked, said) = demo(&[])?;
         ensure!(worked, "it failed: {said}");
         let rows: Vec<_> = said
@@ -62,6 +82,8 @@ fn the_demo_shows_every_row_and_leaves_nothing() {
 #[test]
 fn a_kept_demo_is_there_until_it_is_taken_down() {
     told(|| {
+        nobody_elses()?;
+        let _down = TakenDown;
         let (kept, said) = demo(&["--keep"])?;
         ensure!(kept, "it failed: {said}");
         for hint in ["curl", "/metrics", "weft.mesh/capture", "--down"] {
