@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared, WeakShared};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -16,8 +17,7 @@ use hyper::{
 };
 use tokio::{
     net::TcpStream,
-    sync::Mutex,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -62,13 +62,18 @@ struct Kept {
     since: Instant,
 }
 
-/// The one HTTP/2 connection of a key. The lock is held while it is dialled, so that a burst of streams dials once.
+/// The one HTTP/2 connection of a key. A burst of streams joins one dial and shares its end, be it a failure: if each dialled again for
+/// itself, the last would wait for all the others.
 struct Slot {
-    sender: Mutex<Option<http2::SendRequest<Incoming>>>,
+    sender: RefCell<Option<http2::SendRequest<Incoming>>>,
+    /// The dial under way; weak, because a dial that nobody waits for ends.
+    dial: RefCell<Option<WeakShared<Dialling>>>,
     used: Cell<Instant>,
     /// Cloned by each stream: alone, the connection is idle.
     streams: Rc<()>,
 }
+
+type Dialling = LocalBoxFuture<'static, Result<http2::SendRequest<Incoming>, Arc<io::Error>>>;
 
 /// A connection lent for one request.
 pub(super) enum Lease {
@@ -139,24 +144,13 @@ impl Pool {
                 .entry(key)
                 .or_insert_with(|| Rc::new(Slot::new())),
         );
-        let mut kept = slot.sender.lock().await;
         slot.used.set(Instant::now());
-        if let Some(sender) = kept.as_ref() {
-            if !sender.is_closed() {
-                return Ok(Lease::Http2 {
-                    sender: sender.clone(),
-                    _stream: Rc::clone(&slot.streams),
-                });
-            }
-            worker.shared.metrics.stale("when_taken");
-            *kept = None;
-        }
-        let socket = match early {
-            Some(socket) => socket,
-            None => dial::connect(worker, client.client.ip(), to, until).await?,
+        let sender = match slot.open(&worker.shared.metrics) {
+            Some(sender) => sender,
+            None => timeout_at(until, slot.dial(worker, client.client.ip(), to, early))
+                .await?
+                .map_err(|error| io::Error::new(error.kind(), error))?,
         };
-        let sender = client::http2(socket).await?;
-        *kept = Some(sender.clone());
         Ok(Lease::Http2 {
             sender,
             _stream: Rc::clone(&slot.streams),
@@ -286,19 +280,60 @@ impl Idle {
 impl Slot {
     fn new() -> Self {
         Self {
-            sender: Mutex::new(None),
+            sender: RefCell::new(None),
+            dial: RefCell::new(None),
             used: Cell::new(Instant::now()),
             streams: Rc::new(()),
         }
     }
 
-    fn is_over(&self) -> bool {
-        let Ok(sender) = self.sender.try_lock() else {
-            return false;
+    /// The connection, if it is still open.
+    fn open(&self, metrics: &Metrics) -> Option<http2::SendRequest<Incoming>> {
+        let mut kept = self.sender.borrow_mut();
+        if kept.as_ref()?.is_closed() {
+            metrics.stale("when_taken");
+            *kept = None;
+        }
+        kept.clone()
+    }
+
+    /// Joins the dial under way, or begins one. It has a bound of its own: those who join it later have more time than who began it.
+    fn dial(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        client: IpAddr,
+        to: &Candidate,
+        early: Option<Arc<TcpStream>>,
+    ) -> Shared<Dialling> {
+        if let Some(dial) = self.dialling() {
+            return dial;
+        }
+        let (slot, worker, to) = (Rc::clone(self), Rc::clone(worker), to.clone());
+        let dial = async move {
+            let socket = match early {
+                Some(socket) => socket,
+                None => dial::connect(&worker, client, &to, dial::deadline()).await?,
+            };
+            let sender = client::http2(socket).await?;
+            *slot.sender.borrow_mut() = Some(sender.clone());
+            Ok(sender)
         };
-        let idle = Rc::strong_count(&self.streams) == 1;
+        let dial = dial.map(|result| result.map_err(Arc::new)).boxed_local().shared();
+        *self.dial.borrow_mut() = dial.downgrade();
+        dial
+    }
+
+    /// The dial that has begun and not ended.
+    fn dialling(&self) -> Option<Shared<Dialling>> {
+        let dial = self.dial.borrow().as_ref()?.upgrade()?;
+        // its last waiters may not have looked yet
+        dial.peek().is_none().then_some(dial)
+    }
+
+    fn is_over(&self) -> bool {
+        let idle = Rc::strong_count(&self.streams) == 1 && self.dialling().is_none();
         idle && (self.used.get().elapsed() >= POOL_IDLE_TIMEOUT
-            || sender.as_ref().is_none_or(http2::SendRequest::is_closed))
+            || self.sender.borrow().as_ref().is_none_or(http2::SendRequest::is_closed))
     }
 }
 

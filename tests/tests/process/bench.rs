@@ -139,6 +139,17 @@ pub(crate) async fn refusing() -> SocketAddr {
     listener().await.1
 }
 
+/// An address that answers no SYN: a listener whose queue is full. It lives as long as what is handed out with it.
+pub(crate) async fn silent() -> (SocketAddr, impl Sized) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    // a queue of 0 holds one
+    let queued = TcpStream::connect(address).await.unwrap();
+    (address, (listener, queued))
+}
+
 /// Makes the coming close a reset.
 pub(crate) fn reset(socket: TcpStream) {
     socket2::SockRef::from(&socket)

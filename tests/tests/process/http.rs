@@ -22,7 +22,7 @@ use tokio::{
     task::spawn_local,
 };
 
-use crate::bench::{Bench, listener, refusing, run, snapshot};
+use crate::bench::{Bench, listener, refusing, run, silent, snapshot};
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
@@ -174,6 +174,29 @@ fn a_burst_of_streams_shares_one_connection() {
             assert_eq!(stream.await.unwrap(), "x");
         }
         assert_eq!((seen.requests.get(), seen.connections.get()), (100, 1));
+    });
+}
+
+#[test]
+fn a_burst_of_streams_joins_one_dial_and_fails_over_together() {
+    run(async {
+        let (address, seen) = echo().await;
+        let (hole, _full) = silent().await;
+        let bench = Bench::new(Detect, &[hole, address]);
+        let client = http2(&bench).await;
+        let streams = (0..40).map(|_| {
+            let mut client = client.clone();
+            spawn_local(async move { client.send_request(post(full("x"))).await.unwrap().status() })
+        });
+        for stream in streams.collect::<Vec<_>>() {
+            assert_eq!(stream.await.unwrap(), StatusCode::OK);
+        }
+        assert_eq!((seen.requests.get(), seen.connections.get()), (40, 1));
+        assert_eq!(
+            bench.counter("weft_connect_failures_total", &[("reason", "timeout")]),
+            1.0,
+            "those who wait for a dial share its failure"
+        );
     });
 }
 
