@@ -42,6 +42,8 @@ pub const DIAL_PORT_TRIES: usize = 8;
 
 /// Bytes of one copy buffer. It is held only while it carries bytes, so idle connections cost none.
 pub const COPY_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that one direction carries before the worker's other tasks have their turn: a few buffers, about 0.1 ms of work.
+pub const COPY_TURN_BYTES: usize = 256 * 1024;
 /// Copy buffers that a worker keeps for reuse: 8 MiB at most.
 pub const COPY_BUFFERS_KEPT: usize = 128;
 

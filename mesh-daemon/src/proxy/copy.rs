@@ -3,10 +3,10 @@
 use std::{cell::RefCell, io, pin::pin};
 
 use prometheus::IntCounter;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task};
 
 use super::{
-    bounds::{COPY_BUFFER_BYTES, COPY_BUFFERS_KEPT},
+    bounds::{COPY_BUFFER_BYTES, COPY_BUFFERS_KEPT, COPY_TURN_BYTES},
     outcome::Outcome,
     socket::{self, Stream},
 };
@@ -80,7 +80,14 @@ pub(super) async fn both(buffers: &Buffers, client: Stream, upstream: Stream, by
 async fn one_way(buffers: &Buffers, from: &Stream, to: &TcpStream, counter: &IntCounter) -> Result<(), Broken> {
     write_all(to, &from.first).await.map_err(|_| Broken::To)?;
     counter.inc_by(from.first.len() as u64);
+    let mut turn = 0;
     loop {
+        // the tries below never wait while both sides keep up, so the worker's other tasks get their turn here
+        if turn >= COPY_TURN_BYTES {
+            turn = 0;
+            task::yield_now().await;
+        }
+        task::consume_budget().await;
         from.socket.readable().await.map_err(|_| Broken::From)?;
         let mut buffer = buffers.take();
         match from.socket.try_read(&mut buffer) {
@@ -88,6 +95,7 @@ async fn one_way(buffers: &Buffers, from: &Stream, to: &TcpStream, counter: &Int
             Ok(count) => {
                 write_all(to, &buffer[..count]).await.map_err(|_| Broken::To)?;
                 counter.inc_by(count as u64);
+                turn += count;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Err(Broken::From),

@@ -1,6 +1,11 @@
 //! Opaque connections: bytes, half-closes and resets pass as they are; nobody waits for a protocol that will not come.
 
-use mesh_daemon::model::AppProtocol::{Detect, Opaque};
+use std::io::Read as _;
+
+use mesh_daemon::{
+    model::AppProtocol::{Detect, Opaque},
+    proxy::bounds,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bench::{Bench, listener, refusing, reset, run, snapshot};
@@ -122,6 +127,35 @@ fn a_reset_after_a_half_close_arrives_though_nobody_reads() {
                 "{error}"
             );
         }
+    });
+}
+
+#[test]
+fn a_bulk_transfer_leaves_other_connections_their_turn() {
+    const TOTAL: u64 = 512 << 20;
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Opaque, &[address]);
+        let client = bench.connect().await.into_std().unwrap();
+        let (upstream, _) = server.accept().await.unwrap();
+        let upstream = upstream.into_std().unwrap();
+        client.set_nonblocking(false).unwrap();
+        upstream.set_nonblocking(false).unwrap();
+        // threads of their own: the worker hardly ever waits for one of them
+        let source = std::thread::spawn(move || std::io::copy(&mut std::io::repeat(0).take(TOTAL), &mut &client));
+        let sink = std::thread::spawn(move || std::io::copy(&mut &upstream, &mut std::io::sink()));
+        let sent = || bench.counter("weft_tcp_sent_bytes_total", &[]);
+        let (mut before, mut most) = (sent(), 0.0_f64);
+        while !sink.is_finished() {
+            tokio::task::yield_now().await;
+            let now = sent();
+            most = most.max(now - before);
+            before = now;
+        }
+        source.join().unwrap().unwrap();
+        assert_eq!(sink.join().unwrap().unwrap(), TOTAL);
+        let bound = 2 * (bounds::COPY_TURN_BYTES + bounds::COPY_BUFFER_BYTES);
+        assert!(most <= bound as f64, "{most} bytes between two turns of another task");
     });
 }
 
