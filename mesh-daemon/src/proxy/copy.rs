@@ -78,7 +78,7 @@ pub(super) async fn both(buffers: &Buffers, client: Stream, upstream: Stream, by
 }
 
 async fn one_way(buffers: &Buffers, from: &Stream, to: &TcpStream, counter: &IntCounter) -> Result<(), Broken> {
-    write_all(to, &from.first).await.map_err(|_| Broken::To)?;
+    write_all(&from.socket, to, &from.first).await?;
     counter.inc_by(from.first.len() as u64);
     let mut turn = 0;
     loop {
@@ -93,7 +93,7 @@ async fn one_way(buffers: &Buffers, from: &Stream, to: &TcpStream, counter: &Int
         match from.socket.try_read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
-                write_all(to, &buffer[..count]).await.map_err(|_| Broken::To)?;
+                write_all(&from.socket, to, &buffer[..count]).await?;
                 counter.inc_by(count as u64);
                 turn += count;
             }
@@ -107,12 +107,18 @@ async fn one_way(buffers: &Buffers, from: &Stream, to: &TcpStream, counter: &Int
     Ok(())
 }
 
-async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes bytes of `from`. While `to` takes no more, a reset of `from` ends the wait: as without us, the reset overtakes what the receiver
+/// has no room for.
+async fn write_all(from: &TcpStream, to: &TcpStream, mut bytes: &[u8]) -> Result<(), Broken> {
     while !bytes.is_empty() {
         match to.try_write(bytes) {
             Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::select! {
+                biased;
+                room = to.writable() => room.map_err(|_| Broken::To)?,
+                () = socket::reset(from) => return Err(Broken::From),
+            },
+            Err(_) => return Err(Broken::To),
         }
     }
     Ok(())

@@ -131,6 +131,42 @@ fn a_reset_after_a_half_close_arrives_though_nobody_reads() {
 }
 
 #[test]
+fn a_reset_overtakes_bytes_that_nobody_reads() {
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Opaque, &[address]);
+        for client_writes in [true, false] {
+            let client = bench.connect().await;
+            let (upstream, _) = server.accept().await.unwrap();
+            let (writer, other) = if client_writes {
+                (client, upstream)
+            } else {
+                (upstream, client)
+            };
+            // until both sides' buffers are full: the data path waits for room then
+            let mut refused = 0;
+            while refused < 1000 {
+                match writer.try_write(&[0; 65_536]) {
+                    Ok(_) => refused = 0,
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                        refused += 1;
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+            reset(writer);
+            other.ready(tokio::io::Interest::ERROR).await.unwrap();
+        }
+        for outcome in ["client_reset", "upstream_reset"] {
+            bench
+                .until("weft_tcp_connections_closed_total", &[("outcome", outcome)], 1.0)
+                .await;
+        }
+    });
+}
+
+#[test]
 fn a_bulk_transfer_leaves_other_connections_their_turn() {
     const TOTAL: u64 = 512 << 20;
     run(async {
