@@ -22,7 +22,7 @@ use tokio::{
     task::spawn_local,
 };
 
-use crate::bench::{Bench, listener, refusing, run, silent, snapshot};
+use crate::bench::{Bench, listener, refusing, reset, run, silent, snapshot};
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
@@ -409,7 +409,7 @@ fn a_client_that_leaves_cancels_the_request() {
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         let (mut upstream, _) = server.accept().await.unwrap();
         assert_ne!(upstream.read(&mut [0; 4096]).await.unwrap(), 0);
-        drop(client);
+        reset(client);
         assert_eq!(
             upstream.read(&mut [0]).await.unwrap_or(0),
             0,
@@ -419,6 +419,43 @@ fn a_client_that_leaves_cancels_the_request() {
             .until("weft_request_outcomes_total", &[("outcome", "client_reset")], 1.0)
             .await;
         bench.until("weft_requests_open", &[], 0.0).await;
+    });
+}
+
+#[test]
+fn a_client_that_has_said_all_gets_its_answer() {
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Detect, &[address]);
+        for resets in [false, true] {
+            let mut client = bench.connect().await;
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            client.shutdown().await.unwrap();
+            let (mut upstream, _) = server.accept().await.unwrap();
+            head_of(&mut upstream).await;
+            if resets {
+                // the end was read before: only the reset is left to say that nobody waits
+                reset(client);
+                assert_eq!(upstream.read(&mut [0]).await.unwrap_or(0), 0);
+                continue;
+            }
+            upstream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+                .await
+                .unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nhi"),
+                "{answer}"
+            );
+        }
+        bench
+            .until("weft_request_outcomes_total", &[("outcome", "completed")], 1.0)
+            .await;
+        bench
+            .until("weft_request_outcomes_total", &[("outcome", "client_reset")], 1.0)
+            .await;
     });
 }
 
