@@ -22,9 +22,13 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Keepalive probes without answer until the connection is dead.
 pub const KEEPALIVE_PROBES: u32 = 4;
 
-/// Silence after which the upstream is dialled, or bytes that say nothing yet are passed on: where the client waits for the server's
-/// first word, this is the delay that it sees.
+/// Silence after which the upstream is dialled: where the client waits for the server's first word, this is the delay that it sees.
 pub const DETECT_SILENCE: Duration = Duration::from_millis(50);
+/// Time for a client that paused amid its first words to go on, if the server says nothing either; then they are passed on as they are.
+/// A lost segment comes again after about 200 ms, lost twice after 600 ms; a client that waits for an answer to half a line waits this long.
+pub const DETECT_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of the first read for detection. Grows up to [`DETECT_BYTES`] with what the client sends.
+pub const DETECT_READ_BYTES: usize = 4 * 1024;
 /// Bytes that detection looks at. Longer request lines are carried as opaque bytes; most servers refuse lines above 8 KiB.
 pub const DETECT_BYTES: usize = 16 * 1024;
 /// Longest HTTP method in bytes that detection believes; the longest registered one has 17 (`UPDATEREDIRECTREF`).

@@ -423,6 +423,23 @@ fn a_client_that_leaves_cancels_the_request() {
 }
 
 #[test]
+fn a_request_line_with_a_pause_in_it_is_still_http() {
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Detect, &[address]);
+        let mut client = bench.connect().await;
+        client.write_all(b"GET / HT").await.unwrap();
+        // the pause was noticed when the upstream is dialled
+        let (mut upstream, _) = server.accept().await.unwrap();
+        client.write_all(b"TP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        head_of(&mut upstream).await;
+        upstream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        assert!(head_of(&mut client).await.starts_with("HTTP/1.1 204"));
+        bench.until("weft_requests_total", &[("code", "204")], 1.0).await;
+    });
+}
+
+#[test]
 fn a_client_that_has_said_all_gets_its_answer() {
     run(async {
         let (server, address) = listener().await;

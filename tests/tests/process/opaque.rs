@@ -234,6 +234,25 @@ fn a_word_without_a_newline_does_not_hang() {
 }
 
 #[test]
+fn a_server_that_speaks_into_half_a_line_is_heard() {
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Detect, &[address]);
+        let mut client = bench.connect().await;
+        client.write_all(b"HELLO").await.unwrap();
+        let (mut upstream, _) = server.accept().await.unwrap();
+        upstream.write_all(BANNER).await.unwrap();
+        let mut got = [0; BANNER.len()];
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, BANNER);
+        client.write_all(b" HTTP/1.1\r\n").await.unwrap();
+        let mut got = [0; 16];
+        upstream.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"HELLO HTTP/1.1\r\n");
+    });
+}
+
+#[test]
 fn an_endpoint_that_refuses_is_replaced_at_once() {
     run(async {
         let (server, address) = listener().await;
