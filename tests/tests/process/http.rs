@@ -477,6 +477,28 @@ fn a_client_that_has_said_all_gets_its_answer() {
 }
 
 #[test]
+fn an_upload_that_breaks_off_is_the_clients_doing() {
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Http, &[address]);
+        let mut client = bench.connect().await;
+        let part = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc";
+        client.write_all(part).await.unwrap();
+        let (mut upstream, _) = server.accept().await.unwrap();
+        head_of(&mut upstream).await;
+        upstream.read_exact(&mut [0; 3]).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert_eq!(upstream.read(&mut [0]).await.unwrap_or(0), 0, "nothing is made up");
+        bench
+            .until("weft_request_outcomes_total", &[("outcome", "client_reset")], 1.0)
+            .await;
+    });
+}
+
+#[test]
 fn an_upgrade_becomes_bytes_both_ways() {
     run(async {
         let (server, address) = listener().await;
