@@ -73,6 +73,8 @@ pub const HTTP2_SEND_BYTES: usize = 256 * 1024;
 pub const POOL_IDLE_PER_KEY: usize = 64;
 /// Idle upstream connections kept by one worker: a descriptor each.
 pub const POOL_IDLE_TOTAL: usize = 4096;
+/// HTTP/2 upstream connections that one worker shares between streams: a descriptor each. Above it a stream has one to itself.
+pub const POOL_HTTP2_TOTAL: usize = 4096;
 /// How long an upstream connection is kept idle: below the 75 s (nginx) and 60 s after which common servers close.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// How often idle connections are looked through.

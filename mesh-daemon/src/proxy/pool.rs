@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     Worker,
-    bounds::{POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
+    bounds::{POOL_HTTP2_TOTAL, POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
     dial::{self, Source},
     http::client,
     identify::Connection,
@@ -136,14 +136,7 @@ impl Pool {
         until: Instant,
     ) -> io::Result<Lease> {
         let key = key(client, to);
-        let slot = Rc::clone(
-            worker
-                .pool
-                .http2
-                .borrow_mut()
-                .entry(key)
-                .or_insert_with(|| Rc::new(Slot::new())),
-        );
+        let slot = worker.pool.slot(&worker.shared.metrics, key, POOL_HTTP2_TOTAL);
         slot.used.set(Instant::now());
         let sender = match slot.open(&worker.shared.metrics) {
             Some(sender) => sender,
@@ -155,6 +148,22 @@ impl Pool {
             sender,
             _stream: Rc::clone(&slot.streams),
         })
+    }
+
+    /// The key's slot; one that nobody else finds if there are `most` already.
+    fn slot(&self, metrics: &Metrics, key: Key, most: usize) -> Rc<Slot> {
+        let mut slots = self.http2.borrow_mut();
+        if let Some(slot) = slots.get(&key) {
+            return Rc::clone(slot);
+        }
+        let slot = Rc::new(Slot::new());
+        if slots.len() >= most {
+            metrics.limit_reached("pool_http2_total");
+        } else {
+            slots.insert(key, Rc::clone(&slot));
+            metrics.pool_http2.inc();
+        }
+        slot
     }
 
     fn take(&self, worker: &Rc<Worker>, key: &Key) -> Option<Lease> {
@@ -181,7 +190,12 @@ impl Pool {
             sleep(POOL_SWEEP_INTERVAL).await;
             let closed = self.http1.borrow_mut().sweep();
             metrics.pool_idle.sub(i64::try_from(closed).unwrap_or(i64::MAX));
-            self.http2.borrow_mut().retain(|_, slot| !slot.is_over());
+            let mut slots = self.http2.borrow_mut();
+            let before = slots.len();
+            slots.retain(|_, slot| !slot.is_over());
+            metrics
+                .pool_http2
+                .sub(i64::try_from(before - slots.len()).unwrap_or(i64::MAX));
         }
     }
 }
@@ -343,5 +357,31 @@ fn key(client: &Connection, to: &Candidate) -> Key {
         uid: client.source.as_ref().map(|pod| pod.uid.clone()),
         source: to.source,
         endpoint: to.address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(client: &str) -> Key {
+        Key {
+            client: client.parse().unwrap(),
+            uid: None,
+            source: Source::Preserve,
+            endpoint: "10.0.0.9:80".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_full_pool_shares_no_more_http2_connections() {
+        let metrics = Metrics::new(&prometheus::Registry::new());
+        let pool = Pool::default();
+        let [first, second] = ["10.0.0.1", "10.0.0.2"].map(|client| pool.slot(&metrics, key(client), 2));
+        assert!(!Rc::ptr_eq(&first, &second));
+        assert!(Rc::ptr_eq(&first, &pool.slot(&metrics, key("10.0.0.1"), 2)));
+        let third = pool.slot(&metrics, key("10.0.0.3"), 2);
+        assert!(!Rc::ptr_eq(&third, &pool.slot(&metrics, key("10.0.0.3"), 2)));
+        assert_eq!(metrics.pool_http2.get(), 2);
     }
 }

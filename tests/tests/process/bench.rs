@@ -38,13 +38,17 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(protocol: AppProtocol, endpoints: &[SocketAddr]) -> Self {
+        Self::with_origin(protocol, endpoints, Box::new(Fixed(service())))
+    }
+
+    pub(crate) fn with_origin(protocol: AppProtocol, endpoints: &[SocketAddr], origin: Box<dyn Origin>) -> Self {
         let registry = prometheus::Registry::new();
         let marks = mesh_common::settings::Settings::DEFAULT_MARKS;
         let options = Options {
             marks,
             transparent: false,
         };
-        let shared = Shared::with_origin(&registry, options, Box::new(Fixed(service())));
+        let shared = Shared::with_origin(&registry, options, origin);
         shared.publish(snapshot(1, protocol, endpoints));
         let listeners = proxy::Listeners::bind(&options).unwrap();
         let address = listeners.addresses().unwrap().0;

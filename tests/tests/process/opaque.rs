@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use mesh_daemon::{
     model::AppProtocol::{Detect, Opaque},
-    proxy::bounds,
+    proxy::{self, bounds},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -267,6 +267,21 @@ fn an_endpoint_that_refuses_is_replaced_at_once() {
         bench
             .until("weft_connect_failures_total", &[("reason", "refused")], 3.0)
             .await;
+    });
+}
+
+#[test]
+fn who_dials_the_listener_itself_is_reset() {
+    run(async {
+        let (_server, address) = listener().await;
+        let bench = Bench::with_origin(Opaque, &[address], Box::new(proxy::FromSocket));
+        let mut client = bench.connect().await;
+        assert_eq!(
+            client.read(&mut [0]).await.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
+        bench.until("weft_not_captured_total", &[], 1.0).await;
+        assert_eq!(bench.counter("weft_tcp_connections_opened_total", &[]), 0.0);
     });
 }
 
