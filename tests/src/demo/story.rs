@@ -48,7 +48,7 @@ pub(super) fn tell(clock: &Clock) -> Result<Shop> {
 
 fn steps(shop: &mut Shop, clock: &Clock) -> Result<()> {
     shop.start_daemons(&DaemonOptions::default())?;
-    println!("{}\n", LEGEND);
+    println!("{LEGEND}\n");
     println!("{}", head());
     uncaptured(shop, clock, "not captured")?;
     shop.capture()?;
