@@ -6,6 +6,8 @@
 mod bench;
 #[path = "process/http.rs"]
 mod http;
+#[path = "process/pool.rs"]
+mod pool;
 #[path = "process/opaque.rs"]
 mod opaque;
 #[path = "process/drain.rs"]

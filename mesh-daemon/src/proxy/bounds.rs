@@ -69,6 +69,9 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes that hyper buffers for sending on one HTTP/2 stream.
 pub const HTTP2_SEND_BYTES: usize = 256 * 1024;
 
+/// Bytes of the copy buffer of one direction of an HTTP/2 CONNECT stream, held for as long as the stream lasts.
+pub const HTTP2_TUNNEL_BUFFER_BYTES: usize = 8 * 1024;
+
 /// Idle upstream connections kept for one key (client pod, endpoint, protocol).
 pub const POOL_IDLE_PER_KEY: usize = 64;
 /// Idle upstream connections kept by one worker: a descriptor each.

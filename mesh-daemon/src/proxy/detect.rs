@@ -159,6 +159,32 @@ mod tests {
         (1..=bytes.len()).find_map(|length| judge(&bytes[..length]).map(|protocol| (length, protocol)))
     }
 
+    #[tokio::test]
+    async fn what_the_service_says_is_believed_without_a_wait() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dial = tokio::net::TcpSocket::new_v4().unwrap();
+        let _silent = dial.connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = Arc::new(listener.accept().await.unwrap().0);
+        // nothing is under way: only timers are left to wait for
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        let ask = |hint| protocol(&socket, hint, BytesMut::new());
+        let opaque = ask(AppProtocol::Opaque).await.unwrap();
+        assert!(matches!(opaque, Detected::Known(Protocol::Opaque, _)));
+        assert!(begun.elapsed() < DETECT_SILENCE);
+        assert!(matches!(
+            ask(AppProtocol::Detect).await.unwrap(),
+            Detected::Silent(first) if first.is_empty()
+        ));
+        for hint in [AppProtocol::Http, AppProtocol::Http2] {
+            let hour = Duration::from_secs(3600);
+            assert!(
+                timeout(hour, ask(hint)).await.is_err(),
+                "{hint:?}: the client speaks first"
+            );
+        }
+    }
+
     #[test]
     fn byte_by_byte() {
         use Protocol::{Http1, Http2, Opaque};

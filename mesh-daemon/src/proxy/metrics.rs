@@ -52,11 +52,6 @@ impl Metrics {
             counter(registry, name, help, &[parties, own].concat())
         };
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
-        let durations = HistogramOpts::new(
-            "weft_request_duration_seconds",
-            "Time from a request's head to its answer's last byte.",
-        )
-        .buckets(DURATION_BUCKETS.to_vec());
         Self {
             requests: counter(
                 "weft_requests_total",
@@ -70,10 +65,7 @@ impl Metrics {
                 &[],
                 &["outcome"],
             ),
-            durations: register(
-                registry,
-                HistogramVec::new(durations, &[&PARTIES[..], &["protocol"]].concat()),
-            ),
+            durations: durations(registry),
             tcp: Tcp::new(registry),
             source_not_preserved: counter(
                 "weft_source_not_preserved_total",
@@ -234,6 +226,16 @@ impl Tcp {
             ),
         }
     }
+}
+
+fn durations(registry: &Registry) -> HistogramVec {
+    let options = HistogramOpts::new(
+        "weft_request_duration_seconds",
+        "Time from a request's head to its answer's last byte.",
+    )
+    .buckets(DURATION_BUCKETS.to_vec());
+    let labels = [&PARTIES[..], &["protocol"]].concat();
+    register(registry, HistogramVec::new(options, &labels))
 }
 
 fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

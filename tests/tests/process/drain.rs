@@ -5,8 +5,12 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{Method, Request, header};
-use mesh_daemon::model::AppProtocol::{Detect, Http};
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::spawn_local};
+use mesh_daemon::model::AppProtocol::{Detect, Http, Http2};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::spawn_local,
+};
 
 use crate::{
     bench::{Bench, listener, run},
@@ -44,6 +48,37 @@ fn a_drain_ends_http_connections_after_their_request() {
         assert!(one.send_request(post(full(""))).await.is_err());
         assert!(two.send_request(post(full(""))).await.is_err());
     });
+}
+
+#[test]
+fn a_drain_says_goaway_to_an_idle_http2_client() {
+    run(async {
+        let (address, _) = echo().await;
+        let mut bench = Bench::new(Http2, &[address]);
+        let mut client = bench.connect().await;
+        // the preface and empty SETTINGS (RFC 9113, 3.4)
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut frames = client;
+        // the server's SETTINGS: it is at work
+        assert_eq!(frame(&mut frames).await, 4);
+        let signal = bench.drain.take().unwrap();
+        signal.start();
+        while frame(&mut frames).await != GOAWAY {}
+    });
+}
+
+/// RFC 9113, 6.8.
+const GOAWAY: u8 = 7;
+
+/// Reads a frame (RFC 9113, 4.1), and returns its type.
+async fn frame(socket: &mut TcpStream) -> u8 {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head).await.unwrap();
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length.try_into().unwrap()];
+    socket.read_exact(&mut payload).await.unwrap();
+    head[3]
 }
 
 #[test]

@@ -10,11 +10,13 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use prometheus::IntCounter;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 
 use super::Client;
 use crate::{
     proxy::{
+        bounds::HTTP2_TUNNEL_BUFFER_BYTES,
         copy,
         outcome::Outcome,
         report::{Exchange, OpenConnection},
@@ -88,14 +90,34 @@ async fn both(client: &Client, downstream: Upgraded, upstream: Upgraded, bytes: 
         // both sides of an exchange speak the same version
         _ => return Outcome::UpstreamReset,
     };
-    let result = copy_bidirectional(&mut TokioIo::new(downstream), &mut TokioIo::new(upstream)).await;
-    match result {
-        Ok((sent, received)) => {
-            bytes.sent.inc_by(sent);
-            bytes.received.inc_by(received);
-            Outcome::Completed
+    let (from_client, to_client) = split(TokioIo::new(downstream));
+    let (from_upstream, to_upstream) = split(TokioIo::new(upstream));
+    let (client_broke, upstream_broke) = (Outcome::ClientReset, Outcome::UpstreamReset);
+    let up = one_way(from_client, to_upstream, &bytes.sent, client_broke, upstream_broke);
+    let down = one_way(from_upstream, to_client, &bytes.received, upstream_broke, client_broke);
+    match tokio::try_join!(up, down) {
+        Ok(_) => Outcome::Completed,
+        Err(broke) => broke,
+    }
+}
+
+/// Carries one direction to its end, and counts while it does: what broke off has moved bytes too.
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    counter: &IntCounter,
+    from_broke: Outcome,
+    to_broke: Outcome,
+) -> Result<(), Outcome> {
+    let mut buffer = vec![0; HTTP2_TUNNEL_BUFFER_BYTES];
+    loop {
+        let count = from.read(&mut buffer).await.map_err(|_| from_broke)?;
+        if count == 0 {
+            return to.shutdown().await.map_err(|_| to_broke);
         }
-        Err(_) => Outcome::UpstreamReset,
+        to.write_all(&buffer[..count]).await.map_err(|_| to_broke)?;
+        to.flush().await.map_err(|_| to_broke)?;
+        counter.inc_by(count as u64);
     }
 }
 
@@ -108,4 +130,35 @@ fn stream(upgraded: Upgraded) -> Result<Stream, Upgraded> {
         Bytes::from([read_buf, first].concat())
     };
     Ok(Stream { first, socket })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_direction_that_breaks_has_counted_its_bytes() {
+        let counter = IntCounter::new("sent", "sent").unwrap();
+        let (mut client, from_client) = duplex(64);
+        let (to_upstream, mut upstream) = duplex(64);
+        let carrying = one_way(
+            from_client,
+            to_upstream,
+            &counter,
+            Outcome::ClientReset,
+            Outcome::UpstreamReset,
+        );
+        let sending = async {
+            client.write_all(b"HELLO").await.unwrap();
+            upstream.read_exact(&mut [0; 5]).await.unwrap();
+            drop(upstream);
+            client.write_all(b"x").await.unwrap();
+            client
+        };
+        let (outcome, _client) = tokio::join!(carrying, sending);
+        assert_eq!(outcome, Err(Outcome::UpstreamReset));
+        assert_eq!(counter.get(), 5);
+    }
 }
