@@ -22,6 +22,9 @@ macro_rules! counters {
 counters! {
     /// A new connection was handed to the daemon's listener.
     Captured => "captured",
+    /// A new connection over the TIME_WAIT of an old one was given to the daemon's listener. Counted beside `established`, which its SYN is
+    /// counted as.
+    Reopened => "reopened",
     /// A packet of a running connection was handed to the daemon's socket.
     Established => "established",
     /// An ICMP error about one of the daemon's connections was sent to the local stack.

@@ -134,13 +134,15 @@ pub fn arrival_from_net(packet: &Packet, to_node: bool) -> Step<IfFound> {
 /// Whether a looked-up socket is one of the daemon's transparent ones. The look-up finds every socket of the node, the kubelet's probes and
 /// the daemon's own tracked dials among them; steering those would take their replies away from conntrack.
 #[inline(always)]
-pub fn is_ours(state: SocketState, kind: Kind, mark_mask: u32, mark_transparent: u32) -> bool {
+pub fn is_ours(state: SocketState, mark_mask: u32, mark_transparent: u32) -> bool {
     match state {
         SocketState::Listen | SocketState::Unreadable => false,
-        // the node's own addresses were passed before the look-up, and only the daemon has sockets on others; a SYN opens a new
-        // connection over the old one's remains and goes to the listener
-        SocketState::TimeWait => !matches!(kind, Kind::Syn),
-        SocketState::Marked(mark) => mark & mark_mask == mark_transparent,
+        // the node's own addresses were passed before the look-up, and only the daemon has sockets on others. A SYN too: the stack knows
+        // whether it may open a new connection over the old one's remains, and asks the sk_lookup program for the listener. Passed on, it
+        // would be dropped: early demux finds the same socket, and what has a socket is not forwarded
+        SocketState::TimeWait => true,
+        // before the daemon has said what its mark is, no socket has it
+        SocketState::Marked(mark) => mark_mask != 0 && mark & mark_mask == mark_transparent,
     }
 }
 
@@ -186,6 +188,13 @@ pub fn handed_over(listener: Listener) -> Verdict {
         Listener::Assigned => Verdict::Steer(Counter::Captured),
         Listener::Failed => Verdict::Drop(Counter::DropAssignFailed),
     }
+}
+
+/// Whether the listener may be given to a SYN that the stack took up over a TIME_WAIT socket: by the rules of a new connection. `iface` is
+/// the interface that it came in through. Next: look up whether the destination is the mesh's business.
+#[inline(always)]
+pub fn reopens(iface: Option<&Iface>, to_node: bool) -> bool {
+    !to_node && iface.is_some_and(Iface::captured)
 }
 
 /// Last step on an interface that captures nothing.
@@ -291,19 +300,19 @@ mod tests {
 
     #[test]
     fn only_transparent_sockets_are_ours() {
-        use {Kind as K, SocketState as S};
-        for (state, kind, expected) in [
-            (S::Marked(0x2000), K::Segment, true),
-            (S::Marked(0x2000 | 0x4000), K::Segment, true),
-            (S::Marked(0x3000), K::Segment, false),
-            (S::Marked(0x1000), K::Segment, false),
-            (S::Marked(0), K::Segment, false),
-            (S::TimeWait, K::Segment, true),
-            (S::TimeWait, K::Syn, false),
-            (S::Listen, K::Syn, false),
-            (S::Unreadable, K::Segment, false),
+        use SocketState as S;
+        for (state, mask, transparent, expected) in [
+            (S::Marked(0x2000), 0x3000, 0x2000, true),
+            (S::Marked(0x2000 | 0x4000), 0x3000, 0x2000, true),
+            (S::Marked(0x3000), 0x3000, 0x2000, false),
+            (S::Marked(0x1000), 0x3000, 0x2000, false),
+            (S::Marked(0), 0x3000, 0x2000, false),
+            (S::Marked(0), 0, 0, false),
+            (S::TimeWait, 0x3000, 0x2000, true),
+            (S::Listen, 0x3000, 0x2000, false),
+            (S::Unreadable, 0x3000, 0x2000, false),
         ] {
-            assert_eq!(is_ours(state, kind, 0x3000, 0x2000), expected, "{state:?} {kind:?}");
+            assert_eq!(is_ours(state, mask, transparent), expected, "{state:?} {mask:#x}");
         }
     }
 
@@ -350,6 +359,18 @@ mod tests {
                 expected,
                 "{flags} {kind:?}"
             );
+        }
+    }
+
+    #[test]
+    fn only_a_captured_pods_connection_is_reopened() {
+        for (iface, to_node, expected) in [
+            (Some(iface(IFACE_CAPTURED)), false, true),
+            (Some(iface(IFACE_CAPTURED)), true, false),
+            (Some(iface(0)), false, false),
+            (None, false, false),
+        ] {
+            assert_eq!(reopens(iface.as_ref(), to_node), expected, "{iface:?} {to_node}");
         }
     }
 

@@ -6,6 +6,8 @@ pub const PROGRAM_FROM_POD: &str = "weft_from_pod";
 pub const PROGRAM_FROM_NET: &str = "weft_from_net";
 /// The same for interfaces whose packets have no link-layer header: tunnels, WireGuard.
 pub const PROGRAM_FROM_NET_L3: &str = "weft_from_net_l3";
+/// sk_lookup program of the node's namespace: the listener for a SYN that the stack takes up over a TIME_WAIT socket.
+pub const PROGRAM_REOPEN: &str = "weft_reopen";
 
 /// Host-side interface index → [`crate::capture::Iface`].
 pub const MAP_IFACES: &str = "WEFT_IFACES";
@@ -35,5 +37,5 @@ pub const MAPS: [&str; 8] = [
     MAP_COUNTERS,
     MAP_EVENTS,
 ];
-/// Every program.
+/// Every TC program.
 pub const PROGRAMS: [&str; 3] = [PROGRAM_FROM_POD, PROGRAM_FROM_NET, PROGRAM_FROM_NET_L3];

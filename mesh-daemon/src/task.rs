@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     task::{Context, Poll},
 };
 
@@ -11,6 +11,14 @@ use tokio::task::{JoinError, JoinHandle};
 
 /// Tasks that panicked since the start; a number above 0 is a bug worth reporting.
 static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Tasks that are running now.
+static RUNNING: AtomicI64 = AtomicI64::new(0);
+
+/// Tasks that are running now.
+pub fn running() -> i64 {
+    RUNNING.load(Ordering::Relaxed)
+}
 
 /// Tasks that panicked since the start.
 pub fn panics() -> u64 {
@@ -24,10 +32,8 @@ where
     F::Output: 'static,
 {
     tokio::task::spawn_local(async move {
-        let guard = PanicGuard { name };
-        let output = future.await;
-        std::mem::forget(guard);
-        Some(output)
+        let _guard = Guard::new(name);
+        Some(future.await)
     })
 }
 
@@ -87,13 +93,21 @@ where
     }
 }
 
-/// Dropped without being forgotten only when the task unwinds or is aborted.
-struct PanicGuard {
+/// Counts a task for as long as it runs, and sees how it ends.
+struct Guard {
     name: &'static str,
 }
 
-impl Drop for PanicGuard {
+impl Guard {
+    fn new(name: &'static str) -> Self {
+        RUNNING.fetch_add(1, Ordering::Relaxed);
+        Self { name }
+    }
+}
+
+impl Drop for Guard {
     fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
         if std::thread::panicking() {
             PANICS.fetch_add(1, Ordering::Relaxed);
             tracing::error!(task = self.name, "a task panicked; it ended alone");

@@ -48,7 +48,7 @@ pub fn finish(ctx: &TcContext, layer: Layer, verdict: Verdict) -> i32 {
 }
 
 #[inline(always)]
-fn count(counter: Counter) {
+pub fn count(counter: Counter) {
     if let Some(value) = WEFT_COUNTERS.get_ptr_mut(counter as u32) {
         // SAFETY: the entry is this CPU's own
         unsafe { *value += 1 }

@@ -7,8 +7,12 @@ mod maps;
 mod packet;
 mod socket;
 mod tc;
+mod reopen;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, sk_lookup},
+    programs::{SkLookupContext, TcContext},
+};
 
 use packet::Layer;
 
@@ -28,6 +32,14 @@ pub fn weft_from_net(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn weft_from_net_l3(ctx: TcContext) -> i32 {
     emit::finish(&ctx, Layer::Ip, tc::from_net(&ctx, Layer::Ip))
+}
+
+/// The node's namespace: the listener for a SYN that the stack takes up over a TIME_WAIT socket.
+#[sk_lookup]
+pub fn weft_reopen(ctx: SkLookupContext) -> u32 {
+    reopen::reopen(&ctx);
+    // whether or not a socket was assigned, the look-up goes on as usual
+    reopen::SK_PASS
 }
 
 #[cfg(not(test))]

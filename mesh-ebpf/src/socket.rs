@@ -35,12 +35,7 @@ pub fn running(ctx: &TcContext, packet: &Packet, asked: IfFound) -> Found {
         if socket.is_null() {
             return Found::None;
         }
-        let found = if !is_ours(
-            state(socket),
-            packet.kind,
-            settings.mark_mask,
-            settings.mark_transparent,
-        ) {
+        let found = if !is_ours(state(socket), settings.mark_mask, settings.mark_transparent) {
             Found::None
         } else if asked != IfFound::Assign {
             Found::Ours
@@ -54,9 +49,10 @@ pub fn running(ctx: &TcContext, packet: &Packet, asked: IfFound) -> Found {
     }
 }
 
-/// Gives a new connection to the listener of the worker that its source port names.
+/// Gives a new connection to the listener of the worker that its source port names. `ctx` is a TC or an sk_lookup program's context: the
+/// same helper serves both.
 #[inline(always)]
-pub fn hand_over(ctx: &TcContext, packet: &Packet) -> Listener {
+pub fn hand_over(ctx: *mut c_void, packet: &Packet) -> Listener {
     let Some(Settings { workers, .. }) = WEFT_SETTINGS.get(0) else {
         return Listener::Absent;
     };
@@ -71,7 +67,7 @@ pub fn hand_over(ctx: &TcContext, packet: &Packet) -> Listener {
         if listener.is_null() {
             return Listener::Absent;
         }
-        let refused = bpf_sk_assign(ctx.skb.skb.cast(), listener, 0);
+        let refused = bpf_sk_assign(ctx, listener, 0);
         bpf_sk_release(listener);
         if refused == 0 {
             Listener::Assigned

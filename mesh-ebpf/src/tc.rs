@@ -42,7 +42,7 @@ pub fn from_pod(ctx: &TcContext) -> Verdict {
     next!(decide::running(if_found, socket::running(ctx, &packet, if_found)));
     next!(decide::opens_captured(&packet, iface));
     next!(decide::destination(&packet, iface, to_mesh(&packet)));
-    decide::handed_over(socket::hand_over(ctx, &packet))
+    decide::handed_over(socket::hand_over(ctx.skb.skb.cast(), &packet))
 }
 
 /// What reaches the node from elsewhere: answers to the daemon's own connections.
@@ -57,13 +57,13 @@ pub fn from_net(ctx: &TcContext, layer: Layer) -> Verdict {
 }
 
 #[inline(always)]
-fn to_node(packet: &Packet) -> bool {
+pub fn to_node(packet: &Packet) -> bool {
     // SAFETY: only presence is read
     unsafe { WEFT_NODE_ADDRS.get(&packet.destination) }.is_some()
 }
 
 #[inline(always)]
-fn to_mesh(packet: &Packet) -> bool {
+pub fn to_mesh(packet: &Packet) -> bool {
     let key = ServiceKey {
         addr: packet.destination,
         port: u32::from(packet.destination_port),

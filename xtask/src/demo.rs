@@ -1,9 +1,10 @@
 //! `cargo xtask demo`: from a bare machine to the growing table: checks, installs, builds, and hands over to the demo itself.
 
 use std::{
+    fs,
     io::IsTerminal,
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -28,6 +29,8 @@ pub struct Args {
 
 /// The demo itself: a program of the crate mesh-tests.
 const DEMO: &str = "weft-demo";
+/// Where a demo says whose it is, as long as it is there; the demo writes and removes it.
+const STATE: &str = "/run/weft-demo/owner";
 /// Columns of cargo's progress bar; cargo wants a number as soon as the bar is asked for.
 const PROGRESS_WIDTH: &str = "80";
 
@@ -43,6 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.down {
         take_down()
     } else {
+        refuse_second(Path::new(STATE))?;
         command::step("setup", || setup::ensure(setup::Purpose::Demo, args.no_install))?;
         let building = Instant::now();
         command::step("build-ebpf", || build_ebpf::run(&build_ebpf::Args::default()))?;
@@ -55,6 +59,27 @@ pub fn run(args: &Args) -> Result<()> {
         }
         become_it(&mut demo)
     }
+}
+
+/// Refuses before minutes are spent on a build; the demo itself looks again.
+fn refuse_second(state: &Path) -> Result<()> {
+    let Ok(state) = fs::read_to_string(state) else {
+        return Ok(());
+    };
+    let field = |key: &str| state.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("?");
+    let (pid, checkout, since) = (field("pid "), field("checkout "), field("since "));
+    if state.lines().any(|line| line == "kept") {
+        bail!(
+            "a demo of {checkout} (pid {pid}, since {since}) is kept: use it, or remove it with `cargo xtask demo --down`"
+        );
+    }
+    if Path::new("/proc").join(pid).exists() {
+        bail!(
+            "a demo of {checkout} (pid {pid}, since {since}) is running: wait for its end, or end it with `cargo xtask demo --down`"
+        );
+    }
+    // a demo that crashed: the next one removes what it left
+    Ok(())
 }
 
 /// Builds the programs that the demo and the tests start: the daemon, its test servers, the demo.
@@ -74,7 +99,10 @@ pub fn bin_dir() -> PathBuf {
 /// What was built for `--keep` knows how to end it; only if it is gone, it is built again.
 fn take_down() -> Result<()> {
     if !machine::is_root() {
-        bail!("the demo runs as root, so `--down` needs root too; run it again with `sudo -E`");
+        bail!(
+            "the demo runs as root, so `--down` needs root too; {}",
+            machine::AS_ROOT
+        );
     }
     if !bin_dir().join(DEMO).exists() || !bin_dir().join("mesh-daemon").exists() {
         command::run(with_progress(&mut build_binaries()))?;
@@ -102,4 +130,41 @@ fn with_progress(cargo: &mut Command) -> &mut Command {
             .env("CARGO_TERM_PROGRESS_WIDTH", PROGRESS_WIDTH);
     }
     cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_that_is_there_is_named() {
+        let dir = std::env::temp_dir().join(format!("weft-xtask-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("owner");
+        let own = std::process::id();
+        for (state, parts) in [
+            (None, &[][..]),
+            // beyond the largest pid that the kernel gives
+            (Some("pid 4194305\ncheckout /w\nsince noon\n".to_owned()), &[]),
+            (
+                Some(format!("pid {own}\ncheckout /w\nsince noon\n")),
+                &["running", "/w", "noon", "--down"],
+            ),
+            (
+                Some("pid 4194305\ncheckout /w\nsince noon\nkept\n".to_owned()),
+                &["kept", "4194305", "/w", "noon", "--down"],
+            ),
+        ] {
+            let _ = fs::remove_file(&file);
+            if let Some(state) = &state {
+                fs::write(&file, state).unwrap();
+            }
+            let text = refuse_second(&file).err().map(|e| e.to_string()).unwrap_or_default();
+            assert_eq!(text.is_empty(), parts.is_empty(), "{state:?}: {text}");
+            for part in parts {
+                assert!(text.contains(part), "{state:?}: {text:?} lacks {part:?}");
+            }
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

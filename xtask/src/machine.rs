@@ -11,6 +11,9 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 /// The workspace's `rust-version`.
 const RUST_MIN: (u32, u32) = (1, 95);
 
+/// How to become root and keep the toolchain: most sudoers files reset PATH even with `-E`.
+pub const AS_ROOT: &str = "run it again with `sudo env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask …`";
+
 /// One sentence for the first thing that is not as it must be.
 ///
 /// # Errors
@@ -20,9 +23,7 @@ pub fn preflight() -> Result<()> {
         bail!("Weft runs on Linux only; this is {}", std::env::consts::OS);
     }
     if !is_root() {
-        bail!(
-            "this command makes network namespaces and installs packages, so it needs root; run it again with `sudo -E`"
-        );
+        bail!("this command makes network namespaces and installs packages, so it needs root; {AS_ROOT}");
     }
     kernel_is_new_enough(&kernel_release()?)?;
     rust_is_new_enough(&rustc_version()?)

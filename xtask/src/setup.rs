@@ -77,7 +77,7 @@ pub fn ensure(purpose: Purpose, no_install: bool) -> Result<()> {
     machine::preflight()?;
     let missing = find_missing(purpose);
     if missing == Missing::default() {
-        println!("   nothing is missing");
+        println!("   nothing is missing: {}", checked(purpose));
         return Ok(());
     }
     println!("   missing: {}", missing.list());
@@ -97,6 +97,21 @@ pub fn ensure(purpose: Purpose, no_install: bool) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What [`ensure`] looked at, for people who want to know what "nothing" is.
+fn checked(purpose: Purpose) -> String {
+    let programs = PACKAGES.iter().filter(|(_, _, needed_by)| *needed_by <= purpose);
+    let programs: Vec<_> = programs.map(|(_, program, _)| *program).collect();
+    let components = if purpose < Purpose::Test {
+        ""
+    } else {
+        "rustfmt, clippy, "
+    };
+    format!(
+        "Linux, root, Rust, {components}a compiler for BPF with its libLLVM, bpf-linker {BPF_LINKER_VERSION}, {}",
+        programs.join(", ")
+    )
 }
 
 /// Where bpf-linker of this LLVM version is, or would be.
@@ -176,7 +191,7 @@ fn install_bpf_linker() -> Result<()> {
         return Ok(());
     }
     println!(
-        "   building bpf-linker {BPF_LINKER_VERSION} for LLVM {llvm} into {}, about a minute",
+        "   building bpf-linker {BPF_LINKER_VERSION} for LLVM {llvm} into {}, one to two minutes",
         root.display()
     );
     let library = toolchain::lib_llvm(llvm).with_context(|| format!("libLLVM of version {llvm} is not installed"))?;
@@ -198,6 +213,13 @@ fn install_bpf_linker() -> Result<()> {
     cargo
         .args(["--no-default-features", "--features", &format!("llvm-{llvm}"), "--root"])
         .arg(&root);
+    // cargo would warn that the folder is not in PATH, where it need not be
+    let mut path = vec![root.join("bin")];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    cargo.env(
+        "PATH",
+        std::env::join_paths(path).context("a folder in PATH has a colon")?,
+    );
     cargo.env("LLVM_PREFIX", &prefix).env("CARGO_TARGET_DIR", &objects);
     command::run(&mut cargo)?;
     // 300 MB that nobody needs again
@@ -263,6 +285,14 @@ mod tests {
                 expected,
                 "{compiler:?} {llvm:?} {has_lib_llvm}"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_checked_is_what_is_needed() {
+        for (purpose, has, lacks) in [(Purpose::Demo, "nft", "wrk"), (Purpose::Test, "wrk", "nothing")] {
+            let text = checked(purpose);
+            assert!(text.contains(has) && !text.contains(lacks), "{purpose:?}: {text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! `/metrics` in Prometheus' text format, and the metrics that belong to no other room: build info, panics.
 
 use hyper::{StatusCode, header::HeaderValue};
-use prometheus::{IntCounter, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::http::{Get, Reply};
 use crate::{task, telemetry::register};
@@ -13,6 +13,7 @@ const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=
 #[derive(Debug)]
 pub(super) struct Metrics {
     panics: IntCounter,
+    tasks: IntGauge,
 }
 
 impl Metrics {
@@ -24,12 +25,20 @@ impl Metrics {
         let help = "Tasks that panicked and ended alone; more than 0 is a bug worth reporting.";
         Self {
             panics: register(registry, IntCounter::new("weft_task_panics_total", help)),
+            tasks: register(
+                registry,
+                IntGauge::new(
+                    "weft_tasks",
+                    "Tasks that are running now: a few, and some for each connection.",
+                ),
+            ),
         }
     }
 
-    /// Panics are counted where no registry is known: fetch them before each scrape.
+    /// Tasks are counted where no registry is known: fetch their numbers before each scrape.
     fn refresh(&self) {
         self.panics.inc_by(task::panics().saturating_sub(self.panics.get()));
+        self.tasks.set(task::running());
     }
 }
 

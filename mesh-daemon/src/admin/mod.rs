@@ -44,14 +44,27 @@ pub enum AdminError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// No interface has the address.
+    #[error("cannot serve {what} on {addr}: no interface has this address; choose another with {flag}")]
+    NoSuchAddress {
+        /// What would be served.
+        what: &'static str,
+        /// Where.
+        addr: SocketAddr,
+        /// The flag that says where.
+        flag: &'static str,
+    },
     /// A daemon answers on the socket.
     #[error("another mesh-daemon answers on {}: stop it first, or choose another path with --admin-socket", .0.display())]
     SocketLive(PathBuf),
     /// There is a file, and it is no socket.
-    #[error("{} exists and is not a socket: remove it, or choose another path with --admin-socket", .0.display())]
+    #[error("{} is a file and not a socket: choose another path with --admin-socket", .0.display())]
     NotASocket(PathBuf),
+    /// There is a directory.
+    #[error("{} is a directory: name a file in it with --admin-socket, as in {}", .0.display(), .0.join("admin.sock").display())]
+    Directory(PathBuf),
     /// Anything else about the socket.
-    #[error("cannot open the admin socket {} ({source}): run as root, or choose another path with --admin-socket", path.display())]
+    #[error("cannot make the admin socket {} ({source}): choose a path that this user may write with --admin-socket", path.display())]
     Socket {
         /// The path.
         path: PathBuf,
@@ -124,11 +137,14 @@ impl Bound {
 }
 
 fn port(what: &'static str, addr: SocketAddr, flag: &'static str) -> Result<TcpListener, AdminError> {
-    TcpListener::bind(addr).map_err(|source| AdminError::Port {
-        what,
-        addr,
-        flag,
-        source,
+    TcpListener::bind(addr).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrNotAvailable => AdminError::NoSuchAddress { what, addr, flag },
+        _ => AdminError::Port {
+            what,
+            addr,
+            flag,
+            source,
+        },
     })
 }
 

@@ -94,6 +94,9 @@ fn clear(path: &Path) -> Result<(), AdminError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
+    if metadata.is_dir() {
+        return Err(AdminError::Directory(path.to_owned()));
+    }
     if !metadata.file_type().is_socket() {
         return Err(AdminError::NotASocket(path.to_owned()));
     }
@@ -172,6 +175,28 @@ mod tests {
             Err(AdminError::Socket { .. })
         ));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_path_that_will_not_do_says_what_will() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "precious").unwrap();
+        for (path, parts) in [
+            (
+                dir.path().to_owned(),
+                &["is a directory: name a file in it", "admin.sock"][..],
+            ),
+            (file.clone(), &["not a socket", "choose another path"]),
+            (file.join("below"), &["os error", "choose a path"]),
+            (PathBuf::from("/proc/weft/admin.sock"), &["os error", "choose a path"]),
+        ] {
+            let text = AdminSocket::bind(&path).unwrap_err().to_string();
+            assert!(!text.contains("remove"), "{text}");
+            for part in [&["--admin-socket"], parts].concat() {
+                assert!(text.contains(part), "{text:?} lacks {part:?}");
+            }
+        }
     }
 
     #[test]

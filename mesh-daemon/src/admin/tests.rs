@@ -219,3 +219,22 @@ fn a_port_in_use_is_named_with_its_flag() {
         assert!(!path.exists());
     }
 }
+
+#[test]
+fn an_address_that_cannot_be_bound_says_why() {
+    let taken = TcpListener::bind(ANY).unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for (metrics, part) in [
+        // TEST-NET-1 (RFC 5737): no machine has it
+        ("192.0.2.1:0", "no interface has this address"),
+        (addr.as_str(), "stop what uses the port"),
+    ] {
+        let text = port("metrics", metrics.parse().unwrap(), "--metrics-addr")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains(part) && text.contains("--metrics-addr"),
+            "{metrics}: {text}"
+        );
+    }
+}

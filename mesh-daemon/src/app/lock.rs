@@ -1,9 +1,16 @@
-//! One daemon per node: whoever holds the lock on the pin directory may write into the node's kernel.
+//! One daemon per node: whoever holds both locks may write into the node's kernel. The pin directory's keeps two daemons from one set of
+//! links and maps; the network namespace's keeps two from one set of rules, tables and interfaces, wherever they pin.
 
 use std::{
     fs::{DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::{DirBuilderExt, MetadataExt},
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
     path::{Path, PathBuf},
 };
 
@@ -15,6 +22,8 @@ use nix::{
 
 /// Only root reads and writes what is pinned.
 const PIN_DIR_MODE: u32 = 0o700;
+/// Name of the abstract socket that the one daemon of a network namespace holds.
+const NAMESPACE_LOCK: &str = "weft.mesh/mesh-daemon";
 /// How often the directory may vanish between opening and locking it (a `detach` that ends at this moment) before we give up.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -22,6 +31,7 @@ const ATTEMPTS_MAX: u32 = 3;
 #[derive(Debug)]
 pub struct NodeLock {
     _directory: Flock<File>,
+    _namespace: Option<UnixDatagram>,
 }
 
 /// Why the right was not given.
@@ -33,6 +43,15 @@ pub enum LockError {
         .0.display()
     )]
     Held(PathBuf),
+    /// Somebody has it, with another pin directory.
+    #[error(
+        "another mesh-daemon runs in this network namespace (it holds the abstract socket @weft.mesh/mesh-daemon): stop it first, \
+         or wait until its drain has ended"
+    )]
+    NamespaceHeld,
+    /// The kernel gives no socket.
+    #[error("cannot lock this network namespace ({0}): check the limit of open files")]
+    Namespace(io::Error),
     /// Not a place where links and maps can be pinned.
     #[error(
         "{} is not on a bpffs: run `mount -t bpf bpf /sys/fs/bpf`, or name a directory on one with --bpffs-dir",
@@ -57,7 +76,21 @@ pub fn take(pin_dir: &Path) -> Result<NodeLock, LockError> {
     if !on_bpffs(pin_dir) {
         return Err(LockError::NotBpffs(pin_dir.to_owned()));
     }
-    lock_directory(pin_dir)
+    // the namespace first: a directory that is made for a daemon that may not run would stay
+    let namespace = lock_namespace()?;
+    let mut lock = lock_directory(pin_dir)?;
+    lock._namespace = Some(namespace);
+    Ok(lock)
+}
+
+/// An abstract socket belongs to the network namespace and goes with the process, however it ends (unix(7)).
+fn lock_namespace() -> Result<UnixDatagram, LockError> {
+    SocketAddr::from_abstract_name(NAMESPACE_LOCK)
+        .and_then(|address| UnixDatagram::bind_addr(&address))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => LockError::NamespaceHeld,
+            _ => LockError::Namespace(error),
+        })
 }
 
 fn lock_directory(path: &Path) -> Result<NodeLock, LockError> {
@@ -81,7 +114,10 @@ fn lock_directory(path: &Path) -> Result<NodeLock, LockError> {
         let now = std::fs::metadata(path).map(|now| (now.dev(), now.ino())).ok();
         let held = locked.metadata().map_err(failed)?;
         if now == Some((held.dev(), held.ino())) {
-            return Ok(NodeLock { _directory: locked });
+            return Ok(NodeLock {
+                _directory: locked,
+                _namespace: None,
+            });
         }
     }
     Err(failed(io::Error::other("it vanishes again and again")))

@@ -1,6 +1,7 @@
 //! Wiring and nothing else.
 
 mod run;
+mod apply;
 mod workers;
 mod signal;
 pub mod lock;

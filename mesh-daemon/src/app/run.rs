@@ -1,15 +1,11 @@
 //! `mesh-daemon run`: brings every room up in order, carries snapshots from the publisher to the proxy and the kernel, and drains.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::{
-    sync::watch,
-    task::JoinError,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::{sync::watch, task::JoinError, time::timeout};
 
-use super::{signal::Signals, workers::Workers};
+use super::{apply::Applier, signal::Signals, workers::Workers};
 use crate::{
     admin::{self, Bound},
     bpf,
@@ -20,12 +16,6 @@ use crate::{
     ready::{Pending, Readiness},
     task, watch as objects,
 };
-
-/// How often the kernel's maps and programs are compared with what they should be: mends what others changed. A minute of wrong state is
-/// what the administrator who removed a program by hand will notice, a comparison costs milliseconds.
-const RESYNC_EVERY: Duration = Duration::from_secs(30);
-/// How soon after a failed application the next one is tried.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, or until something that cannot go on.
 ///
@@ -62,11 +52,11 @@ async fn serve(
     task::spawn("drop events", bpf::log_drops(kernel.take_events()?));
     bpf::steering::install(&settings.kernel).await?;
     bpf::nftables::install(&settings.kernel).await?;
-    let keeping = task::scoped("node set-up", bpf::keep(settings.kernel.clone(), metrics));
+    let mut keeping = task::scoped("node set-up", bpf::keep(settings.kernel.clone(), metrics));
 
     let (facts, facts_seen) = watch::channel::<Option<Facts>>(None);
     let observing = task::scoped("facts", bpf::facts::observe(facts));
-    let (publish, snapshots) = watch::channel::<Option<Arc<Snapshot>>>(None);
+    let (publish, mut snapshots) = watch::channel::<Option<Arc<Snapshot>>>(None);
     let source = objects::Source::Manifests(settings.manifests.clone());
     let options = objects::Options {
         node: settings.node.clone(),
@@ -89,7 +79,7 @@ async fn serve(
     let dump = snapshots.clone();
     let says_draining = draining.observer();
     drop(draining);
-    task::spawn(
+    let mut answering = task::scoped(
         "admin",
         admin.serve(
             registry,
@@ -99,85 +89,46 @@ async fn serve(
         ),
     );
 
-    let applying = apply(settings, &mut kernel, &shared, &workers, snapshots, attached);
+    let mut applier = Applier {
+        settings,
+        kernel,
+        shared,
+        listeners: Some(workers.listeners()),
+        attached: Some(attached),
+        failures: Vec::new(),
+    };
     tokio::select! {
-        done = applying => done?,
+        failed = applier.run(&mut snapshots) => return Err(failed.map_or_else(Into::into, |never| match never {})),
         done = watching => return Err(ended(done, "the source of objects failed")),
         done = observing => return Err(ended(done, "the node's interfaces cannot be watched")),
-        done = keeping => return Err(ended(done, "the node's set-up cannot be watched")),
+        done = &mut keeping => return Err(ended(done, "the node's set-up cannot be watched")),
+        done = &mut answering => return Err(ended(done, "metrics, health and the admin socket cannot be served")),
         () = signals.terminate() => {}
     }
-    kernel.stop_listening(settings.kernel.marks)?;
-    tracing::info!(timeout = ?settings.drain_timeout, "draining: no new connections; capture stays attached for the successor");
-    if tokio::time::timeout(settings.drain_timeout, signal.drain())
-        .await
-        .is_err()
-    {
-        tracing::warn!("the drain timeout has passed; connections that are still open end now");
+    drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await
+}
+
+/// Lets open connections end, within the drain timeout; what holds them up goes on being mended.
+async fn drain(
+    settings: &Settings,
+    mut applier: Applier<'_>,
+    snapshots: &mut watch::Receiver<Option<Arc<Snapshot>>>,
+    keeping: &mut task::Scoped<Result<Infallible, bpf::nftables::KeepError>>,
+    open: drain::Signal,
+    signals: &mut Signals,
+) -> anyhow::Result<()> {
+    applier.drain()?;
+    tracing::info!(timeout = ?settings.drain_timeout, "draining: no new connections, open ones may end; signal again to end now");
+    tokio::select! {
+        drained = timeout(settings.drain_timeout, open.drain()) => match drained {
+            Ok(()) => tracing::info!("every connection has ended"),
+            Err(_) => tracing::warn!("the drain timeout has passed; connections that are still open end now"),
+        },
+        failed = applier.run(snapshots) => return Err(failed.map_or_else(Into::into, |never| match never {})),
+        done = keeping => return Err(ended(done, "the node's set-up cannot be watched")),
+        () = signals.terminate() => tracing::warn!("a second signal: connections that are still open end now"),
     }
     Ok(())
-}
-
-/// Carries each snapshot to the proxy, then to the kernel: make before break. After the first one the workers' listeners are handed over.
-async fn apply(
-    settings: &Settings,
-    kernel: &mut bpf::Kernel,
-    shared: &Arc<proxy::Shared>,
-    workers: &Workers,
-    mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
-    attached: Pending,
-) -> anyhow::Result<()> {
-    let mut attached = Some(attached);
-    let mut resync = tokio::time::interval_at(Instant::now() + RESYNC_EVERY, RESYNC_EVERY);
-    resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut retry_at: Option<Instant> = None;
-    let mut failures = Failures::default();
-    loop {
-        tokio::select! {
-            changed = snapshots.changed() => if changed.is_err() {
-                // the publisher ended, and its own task says why
-                std::future::pending::<()>().await;
-            },
-            _ = resync.tick() => kernel.distrust(),
-            () = until(retry_at) => {}
-        }
-        let Some(snapshot) = snapshots.borrow_and_update().clone() else {
-            continue;
-        };
-        shared.publish(Arc::clone(&snapshot));
-        retry_at = match kernel.apply(&snapshot.content.tables).await {
-            Ok(applied) => {
-                tracing::debug!(generation = %snapshot.generation, "applied to the kernel");
-                failures.report(&applied);
-                if let Some(pending) = attached.take_if(|_| !applied.held_back) {
-                    kernel.listen(settings.kernel.marks, &workers.listeners())?;
-                    tracing::info!(generation = %snapshot.generation, "ready: capture is on");
-                    drop(pending);
-                }
-                (!applied.failed.is_empty()).then(|| Instant::now() + RETRY_AFTER)
-            }
-            Err(error) => {
-                tracing::error!(generation = %snapshot.generation, %error, "cannot write the kernel's maps; trying again");
-                Some(Instant::now() + RETRY_AFTER)
-            }
-        };
-    }
-}
-
-/// What was last said about interfaces without a program: a retry every second must not fill the log.
-#[derive(Default)]
-struct Failures(Vec<String>);
-
-impl Failures {
-    fn report(&mut self, applied: &bpf::Applied) {
-        let now: Vec<String> = applied.failed.iter().map(|(_, error)| error.to_string()).collect();
-        if now != self.0 {
-            for error in &now {
-                tracing::warn!(%error, held_back = applied.held_back, "an interface is without its program; trying again");
-            }
-            self.0 = now;
-        }
-    }
 }
 
 /// A task that ends only when it fails.
@@ -189,13 +140,6 @@ where
         Ok(Some(Err(error))) => anyhow::Error::new(error).context(what),
         Err(panicked) => anyhow::Error::new(panicked).context(what),
         Ok(_) => anyhow::anyhow!("{what}: it ended by itself, which is a bug"),
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

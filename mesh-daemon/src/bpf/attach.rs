@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramError, SchedClassifier, SkLookup, TcAttachType,
         links::{FdLink, PinnedLink},
+        sk_lookup::SkLookupLink,
         tc::{SchedClassifierLink, TcAttachOptions},
     },
 };
+use mesh_common::names::PROGRAM_REOPEN;
 
 use super::{
     Error, error, filters,
@@ -92,6 +94,10 @@ impl Attached {
                     Ok(()) => {
                         self.standing.insert(*ifindex, attachment.clone());
                     }
+                    // it went while we looked: the facts will say so too
+                    Err(error) if !is_there(*ifindex, &attachment.interface) => {
+                        tracing::debug!(%error, "an interface is gone");
+                    }
                     Err(error) => failed.push((*ifindex, error)),
                 }
             }
@@ -144,6 +150,11 @@ impl Attached {
     }
 }
 
+/// Whether the interface still exists under this name and index.
+fn is_there(ifindex: u32, name: &str) -> bool {
+    nix::net::if_::if_nametoindex(name) == Ok(ifindex)
+}
+
 /// The program of this name.
 ///
 /// # Errors
@@ -152,6 +163,33 @@ pub fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut 
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(Error::Missing(name))
+}
+
+/// The sk_lookup program.
+///
+/// # Errors
+/// [`Error::Missing`].
+pub fn reopen(ebpf: &mut Ebpf) -> Result<&mut SkLookup, Error> {
+    let program = ebpf.program_mut(PROGRAM_REOPEN);
+    program
+        .and_then(|program| program.try_into().ok())
+        .ok_or(Error::Missing(PROGRAM_REOPEN))
+}
+
+/// Attaches the sk_lookup program to this network namespace for as long as the link lives: without a daemon it has no listener to name.
+///
+/// # Errors
+/// [`Error::Attach`].
+pub fn attach_reopen(ebpf: &mut Ebpf) -> Result<SkLookupLink, Error> {
+    let refused = |error: &dyn std::error::Error| Error::Attach {
+        program: PROGRAM_REOPEN,
+        interface: "(network namespace)".to_owned(),
+        reason: error::chain(error),
+    };
+    let namespace = pins::network_namespace().map_err(|error| refused(&error))?;
+    let program = reopen(ebpf)?;
+    let id = program.attach(namespace).map_err(|error| refused(&error))?;
+    program.take_link(id).map_err(|error| refused(&error))
 }
 
 /// Replaces the program of the link that a predecessor pinned, or attaches anew and pins.
@@ -173,7 +211,9 @@ fn attach_tcx(
                     .map_err(|error| refused(name, interface, &error));
             }
             // the interface of that index is gone, or somebody detached it: attach anew
-            Err(_) => pins::remove_file(&path)?,
+            Err(error) if is_defunct(&error) => pins::remove_file(&path)?,
+            // whatever else it is, the predecessor's program still stands: unpinning would take it away
+            Err(error) => return Err(refused(name, interface, &error)),
         }
     }
     let id = program
@@ -194,6 +234,18 @@ fn attach_tcx(
 
 fn pinned(path: &std::path::Path) -> Option<SchedClassifierLink> {
     FdLink::from(PinnedLink::from_pin(path).ok()?).try_into().ok()
+}
+
+fn is_defunct(error: &ProgramError) -> bool {
+    match error {
+        ProgramError::SyscallError(error) => {
+            matches!(
+                error.io_error.raw_os_error(),
+                Some(libc::ENOLINK | libc::ENOENT | libc::ENODEV)
+            )
+        }
+        _ => false,
+    }
 }
 
 fn refused(program: &'static str, interface: &str, error: &dyn std::error::Error) -> Error {

@@ -9,12 +9,18 @@ use super::{
 use crate::config::KernelSettings;
 
 /// What was found and removed, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Pinned links.
     pub links: usize,
     /// clsact filters.
     pub filters: usize,
+    /// Routing rules and routes.
+    pub rules: usize,
+    /// Whether the nftables table was there.
+    pub nftables: bool,
+    /// Whether maps or folders were pinned.
+    pub pins: bool,
 }
 
 /// Removes everything. Programs go first, so that no packet is steered to nowhere.
@@ -36,8 +42,10 @@ pub async fn everything(settings: &KernelSettings, netlink: &rtnetlink::Handle) 
             .count();
         filters::detach(netlink, &pins, ifindex, &interface).await?;
     }
-    steering::remove(settings).await?;
+    removed.rules = steering::remove(settings).await?;
+    removed.nftables = nftables::is_installed(settings).await.unwrap_or(true);
     nftables::remove(settings).await?;
+    removed.pins = removed.links > 0 || !pins.is_empty();
     pins.remove_all()?;
     Ok(removed)
 }

@@ -6,6 +6,8 @@ use tokio::{io::unix::AsyncFd, time::Instant};
 
 /// Most log lines per second. Beyond it drops are still counted by `weft_capture_decisions_total`.
 const LINES_PER_SECOND: u32 = 10;
+/// Events that are read before other tasks of the control thread get their turn.
+const ITEMS_PER_TURN: u32 = 64;
 
 /// Logs drops until the ring buffer fails.
 pub async fn log_drops(events: RingBuf<MapData>) {
@@ -19,6 +21,7 @@ pub async fn log_drops(events: RingBuf<MapData>) {
     };
     let (mut since, mut lines) = (Instant::now(), 0);
     while let Ok(mut ready) = events.readable_mut().await {
+        let mut items = 0u32;
         while let Some(item) = ready.get_inner_mut().next() {
             if since.elapsed().as_secs() >= 1 {
                 (since, lines) = (Instant::now(), 0);
@@ -26,6 +29,12 @@ pub async fn log_drops(events: RingBuf<MapData>) {
             lines += 1;
             if lines <= LINES_PER_SECOND {
                 log(&item);
+            }
+            drop(item);
+            items += 1;
+            if items.is_multiple_of(ITEMS_PER_TURN) {
+                // this thread has more to do than to listen to a pod that floods
+                tokio::task::yield_now().await;
             }
         }
         ready.clear_ready();

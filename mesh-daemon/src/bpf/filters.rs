@@ -191,7 +191,7 @@ fn add_qdisc(pins: &Pins, ifindex: u32, interface: &str) -> Result<(), TcError> 
             Ok(())
         }
         // somebody else's clsact serves as well
-        Err(error) if error::chain(&error).contains("os error 17") => Ok(()),
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
         Err(error) => Err(error),
     }
 }

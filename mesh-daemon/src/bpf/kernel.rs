@@ -21,10 +21,9 @@ use super::{
     pins::{self, Pins},
     table::{KernelHash, KernelTrie, Table, reconcile},
 };
-use crate::{
-    config::KernelSettings,
-    model::{Program, Tables},
-};
+use aya::programs::sk_lookup::SkLookupLink;
+
+use crate::{config::KernelSettings, model::Tables};
 
 /// The kernel half, loaded.
 pub struct Kernel {
@@ -39,6 +38,14 @@ pub struct Kernel {
     node_addrs: KernelHash<Addr, u32>,
     pod_ranges: KernelTrie,
     known: Known,
+    /// What was handed over, for when somebody else changes it; and the attached sk_lookup program, which ends with this process.
+    listening: Option<Listening>,
+}
+
+struct Listening {
+    marks: Settings,
+    workers: Vec<ListenerFds>,
+    _reopen: SkLookupLink,
 }
 
 /// What the maps hold, as far as is known; `None` after a start or an error.
@@ -94,7 +101,11 @@ impl Kernel {
                     reason: error::chain(&error),
                 })?;
         }
-        Ok(Self {
+        attach::reopen(&mut ebpf)?.load().map_err(|error| Error::Program {
+            program: names::PROGRAM_REOPEN,
+            reason: error::chain(&error),
+        })?;
+        let mut kernel = Self {
             attached: Attached::new(way, pins.clone(), netlink),
             pins,
             metrics,
@@ -122,7 +133,14 @@ impl Kernel {
             ),
             ebpf,
             known: Known::default(),
-        })
+            listening: None,
+        };
+        // the marks must be known before a program stands; no listener is there yet
+        kernel.tell(Settings {
+            workers: 0,
+            ..settings.marks
+        })?;
+        Ok(kernel)
     }
 
     /// Takes the counters for the metrics endpoint; once.
@@ -141,20 +159,35 @@ impl Kernel {
         take(&mut self.ebpf, names::MAP_EVENTS)
     }
 
-    /// Makes maps and attachments equal to the tables. Capture is switched on only where every way back stands: if a program is missing on
-    /// an interface that is no pod's, answers could come in there unseen, so no pod is captured until it stands.
+    /// Makes programs stand where the tables say. The first half of applying a snapshot: with it every way back stands, before the proxy
+    /// learns of new endpoints and dials them.
     ///
     /// # Errors
-    /// [`Error::Map`]; what was applied stays, the next call goes on from what the maps then hold.
-    pub async fn apply(&mut self, tables: &Tables) -> Result<Applied, Error> {
+    /// [`Error::Map`]: the node's own addresses must be known before a program stands.
+    pub async fn attach(&mut self, tables: &Tables) -> Result<Applied, Error> {
         let node_addrs = tables.node_addrs.iter().map(|addr| (*addr, 1)).collect();
-        let pod_ranges = tables.pod_ranges.iter().map(|range| (*range, 1)).collect();
         sync(
             &mut self.node_addrs,
             &mut self.known.node_addrs,
             &node_addrs,
             &self.metrics,
         )?;
+        let failed = self.attached.apply(&mut self.ebpf, &tables.attachments).await;
+        self.metrics
+            .attached(tables.attachments.len().saturating_sub(failed.len()), failed.len());
+        Ok(Applied {
+            held_back: !failed.is_empty(),
+            failed,
+        })
+    }
+
+    /// Makes the maps equal to the tables, what is captured last: the second half, after the proxy knows the snapshot. As long as a program
+    /// is missing on an interface that exists, answers could come in there unseen, so no pod is captured.
+    ///
+    /// # Errors
+    /// [`Error::Map`]; what was written stays, the next call goes on from what the maps then hold.
+    pub fn capture(&mut self, tables: &Tables, applied: &Applied) -> Result<(), Error> {
+        let pod_ranges = tables.pod_ranges.iter().map(|range| (*range, 1)).collect();
         sync(
             &mut self.pod_ranges,
             &mut self.known.pod_ranges,
@@ -167,30 +200,49 @@ impl Kernel {
             &tables.services,
             &self.metrics,
         )?;
-        let failed = self.attached.apply(&mut self.ebpf, &tables.attachments).await;
-        let applied = Applied {
-            held_back: way_back_is_missing(tables, &failed),
-            failed,
-        };
-        let ifaces = capturing(tables, &applied);
-        sync(&mut self.ifaces, &mut self.known.ifaces, &ifaces, &self.metrics)?;
-        self.metrics
-            .attached(tables.attachments.len() - applied.failed.len(), applied.failed.len());
-        Ok(applied)
+        let ifaces = capturing(tables, applied.held_back);
+        sync(&mut self.ifaces, &mut self.known.ifaces, &ifaces, &self.metrics)
     }
 
     /// Lets the next [`Kernel::apply`] look at the kernel again instead of trusting what is known: mends what others changed.
     pub fn distrust(&mut self) {
         self.known = Known::default();
         self.attached.forget();
+        if let Err(error) = self.write_listeners() {
+            tracing::warn!(%error, "cannot hand the listeners over again; trying again later");
+        }
     }
 
     /// Hands the workers' listeners to the kernel half: from here on new connections come to the daemon. The slots empty themselves when
     /// the listeners close.
     ///
     /// # Errors
-    /// [`Error::Map`].
+    /// [`Error::Map`], [`Error::Attach`].
     pub fn listen(&mut self, marks: Settings, workers: &[ListenerFds]) -> Result<(), Error> {
+        let _reopen = attach::attach_reopen(&mut self.ebpf)?;
+        self.listening = Some(Listening {
+            marks,
+            workers: workers.to_vec(),
+            _reopen,
+        });
+        self.write_listeners()?;
+        self.pins.prune_other_layouts();
+        Ok(())
+    }
+
+    /// No new connection comes to the daemon from here on; they flow as if unmeshed. Running ones go on.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn stop_listening(&mut self, marks: Settings) -> Result<(), Error> {
+        self.listening = None;
+        self.tell(Settings { workers: 0, ..marks })
+    }
+
+    fn write_listeners(&mut self) -> Result<(), Error> {
+        let Some(Listening { marks, workers, .. }) = &self.listening else {
+            return Ok(());
+        };
         let refused = |error| Error::map(names::MAP_LISTENERS, &error);
         for (worker, fds) in (0u32..).zip(workers) {
             self.listeners
@@ -203,17 +255,7 @@ impl Kernel {
             }
         }
         let workers = u32::try_from(workers.len()).unwrap_or(u32::MAX);
-        self.tell(Settings { workers, ..marks })?;
-        self.pins.prune_other_layouts();
-        Ok(())
-    }
-
-    /// No new connection comes to the daemon from here on; they flow as if unmeshed. Running ones go on.
-    ///
-    /// # Errors
-    /// [`Error::Map`].
-    pub fn stop_listening(&mut self, marks: Settings) -> Result<(), Error> {
-        self.tell(Settings { workers: 0, ..marks })
+        self.tell(Settings { workers, ..*marks })
     }
 
     fn tell(&mut self, settings: Settings) -> Result<(), Error> {
@@ -248,21 +290,11 @@ where
     Ok(())
 }
 
-/// Whether an interface that is no pod's and still exists has no program.
-fn way_back_is_missing(tables: &Tables, failed: &[(u32, Error)]) -> bool {
-    failed.iter().any(|(ifindex, _)| {
-        tables
-            .attachments
-            .get(ifindex)
-            .is_some_and(|attachment| attachment.program != Program::FromPod)
-    })
-}
-
-/// The interface table with capture switched off where it would lose packets.
-fn capturing(tables: &Tables, applied: &Applied) -> BTreeMap<u32, Iface> {
+/// The interface table, with capture switched off everywhere if it is held back.
+fn capturing(tables: &Tables, held_back: bool) -> BTreeMap<u32, Iface> {
     let mut ifaces = tables.ifaces.clone();
-    for (ifindex, iface) in &mut ifaces {
-        if applied.held_back || applied.failed.iter().any(|(failed, _)| failed == ifindex) {
+    if held_back {
+        for iface in ifaces.values_mut() {
             iface.flags &= !IFACE_CAPTURED;
         }
     }
@@ -311,4 +343,25 @@ where
 {
     let map = ebpf.take_map(name).ok_or(Error::Missing(name))?;
     M::try_from(map).map_err(|error| Error::map(name, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_holds_every_capture_back_and_nothing_else() {
+        let captured = Iface {
+            flags: IFACE_CAPTURED,
+            addr4: Addr([0, 0, 1, 1]),
+            addr6: Addr::NONE,
+        };
+        let known = Iface { flags: 0, ..captured };
+        let tables = Tables {
+            ifaces: [(3, captured), (4, known)].into(),
+            ..Tables::default()
+        };
+        assert_eq!(capturing(&tables, false), tables.ifaces);
+        assert_eq!(capturing(&tables, true), [(3, known), (4, known)].into());
+    }
 }

@@ -85,9 +85,13 @@ impl Pins {
             .collect()
     }
 
-    /// Whether nothing is pinned: no daemon has run here since the last detach.
+    /// Whether nothing is pinned or remembered, of whatever layout: no daemon has run here since the last detach.
     pub fn is_empty(&self) -> bool {
-        entries(&self.maps()).next().is_none() && entries(&self.links()).next().is_none()
+        self.own_qdiscs().is_empty()
+            && entries(&self.root)
+                .flat_map(|folder| entries(&folder).collect::<Vec<_>>())
+                .next()
+                .is_none()
     }
 
     /// Removes maps of other layouts: their programs have been replaced.
@@ -134,6 +138,14 @@ pub fn remove_file(path: &Path) -> Result<(), Error> {
         }),
         _ => Ok(()),
     }
+}
+
+/// This thread's network namespace, opened: what an sk_lookup program is attached to.
+///
+/// # Errors
+/// If procfs is not there.
+pub fn network_namespace() -> io::Result<fs::File> {
+    fs::File::open("/proc/thread-self/ns/net")
 }
 
 /// Remembers, or forgets, that the interface's clsact qdisc is ours. Failing to remember leaves an empty qdisc behind, nothing worse.

@@ -77,19 +77,28 @@ pub async fn install(settings: &KernelSettings) -> Result<(), SteeringError> {
     Ok(())
 }
 
-/// Removes Weft's own rules at the three preferences and its routes in the table. What is not there is fine.
+/// Removes Weft's own rules, at whatever preference, and its routes in the tables that they lead to and in the settings'. What is not there
+/// is fine. Says how many rules and routes it removed.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub async fn remove(settings: &KernelSettings) -> Result<(), SteeringError> {
+pub async fn remove(settings: &KernelSettings) -> Result<usize, SteeringError> {
     let node = Node::look().await?;
+    let mut removed = 0;
     // also where IPv6 was turned off since: its rules outlive that
     for version in [IpVersion::V4, IpVersion::V6] {
         let rules = node.rules(&version).await?;
-        let routes = node.routes(settings, &version).await?;
-        node.carry_out(plan::removal(settings, &rules, &routes)).await?;
+        let mut tables = plan::own_tables(&rules);
+        tables.insert(settings.route_table);
+        let mut routes = Vec::new();
+        for table in tables {
+            routes.extend(node.routes(table, &version).await?);
+        }
+        let plan = plan::removal(&rules, &routes);
+        removed += plan.deletions();
+        node.carry_out(plan).await?;
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// Whether everything stands as [`install`] writes it. What cannot be read counts as missing.
@@ -142,7 +151,7 @@ impl Node {
 
     async fn plan(&self, settings: &KernelSettings, version: &IpVersion) -> Result<Plan, SteeringError> {
         let rules = self.rules(version).await?;
-        let routes = self.routes(settings, version).await?;
+        let routes = self.routes(settings.route_table, version).await?;
         plan::installation(settings, version, self.loopback, &rules, &routes).map_err(|foreign| match foreign {
             Foreign::Rule(rule) => SteeringError::ForeignRule(rule),
             Foreign::Route(route) => SteeringError::ForeignRoute {
@@ -159,13 +168,13 @@ impl Node {
             .map_err(|error| refused("read the routing rules", error))
     }
 
-    async fn routes(&self, settings: &KernelSettings, version: &IpVersion) -> Result<Vec<RouteMessage>, SteeringError> {
+    async fn routes(&self, table: u32, version: &IpVersion) -> Result<Vec<RouteMessage>, SteeringError> {
         let mut message = RouteMessage::default();
         message.header.address_family = plan::family(version);
-        message.attributes.push(RouteAttribute::Table(settings.route_table));
+        message.attributes.push(RouteAttribute::Table(table));
         let routes = dump(self.handle.route().get(message).execute()).await;
         let mut routes = routes.map_err(|error| refused("read the routing table", error))?;
-        routes.retain(|route| plan::table_of(route) == settings.route_table);
+        routes.retain(|route| plan::table_of(route) == table);
         Ok(routes)
     }
 

@@ -19,7 +19,6 @@ use crate::telemetry::{LogFilter, LogFormat};
     after_long_help = help::AFTER_LONG,
     override_usage = help::USAGE,
     args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true,
     max_term_width = help::WIDTH_MAX
 )]
 pub(super) struct Cli {

@@ -1,6 +1,7 @@
 //! Raw flags → [`Settings`]: a pure function of the flags and what is known of the host. What it hands out needs no second check.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     num::NonZeroU32,
     os::unix::ffi::OsStrExt,
@@ -44,6 +45,8 @@ pub(super) struct Host {
     pub(super) cpus: u32,
     /// The variable RUST_LOG.
     pub(super) rust_log: Option<String>,
+    /// Names of all variables that are set.
+    pub(super) variables: BTreeSet<String>,
 }
 
 /// Why the flags do not make settings.
@@ -57,6 +60,12 @@ pub enum ConfigError {
         "the node name {0:?} cannot be a Node's: set --node-name to lower-case letters, digits, `-` and `.`, at most 253 bytes"
     )]
     NodeName(String),
+    /// It would be a Node's in lower case.
+    #[error("the node name {0:?} has upper-case letters, and a Node's name has none: use {lower}", lower = .0.to_lowercase())]
+    NodeNameCase(String),
+    /// One file where a directory is expected.
+    #[error("--manifests {path} is a file: name the directory that holds it, {dir}", path = .0.display(), dir = directory_of(.0).display())]
+    ManifestsFile(PathBuf),
     /// Metrics and health would share a port.
     #[error("--metrics-addr {0} and --health-addr {1} are the same port: change one of them")]
     SameAddress(SocketAddr, SocketAddr),
@@ -198,8 +207,18 @@ fn node(flag: Option<String>, host: &Host) -> Result<NodeName, ConfigError> {
         .unwrap_or_else(|| host.host_name.to_lowercase());
     if is_dns_subdomain(&name) {
         Ok(NodeName(name))
+    } else if is_dns_subdomain(&name.to_lowercase()) {
+        Err(ConfigError::NodeNameCase(name))
     } else {
         Err(ConfigError::NodeName(name))
+    }
+}
+
+/// The directory that holds this file.
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
     }
 }
 

@@ -1,8 +1,11 @@
 //! The command line → an [`Invocation`], or the text and exit status to [`Stop`] with.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{collections::BTreeSet, ffi::OsString, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use super::{
     ConfigError, KernelSettings, LogSettings, Settings,
@@ -73,8 +76,13 @@ pub fn command_line() -> Result<Invocation, Stop> {
         host_name: host_name.unwrap_or_default(),
         cpus,
         rust_log: std::env::var("RUST_LOG").ok(),
+        variables: std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect(),
     };
-    parse(std::env::args_os(), &host)
+    let invocation = parse(std::env::args_os(), &host)?;
+    places(&invocation.command).map_err(|e| Stop::Wrong(e.to_string()))?;
+    Ok(invocation)
 }
 
 /// Pure but for the variables that clap reads itself.
@@ -83,7 +91,8 @@ where
     I: IntoIterator,
     I::Item: Into<OsString> + Clone,
 {
-    let cli = Cli::try_parse_from(words).map_err(|e| stop(&e))?;
+    let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+    let cli = Cli::try_parse_from(&words).map_err(|e| stop(&e, &words, &host.variables))?;
     invocation(cli, host).map_err(|e| Stop::Wrong(e.to_string()))
 }
 
@@ -106,9 +115,19 @@ fn invocation(cli: Cli, host: &Host) -> Result<Invocation, ConfigError> {
     })
 }
 
+/// What only a look at the file system shows. A directory that is not there yet may come, so it is no error here.
+fn places(command: &Command) -> Result<(), ConfigError> {
+    match command {
+        Command::Run(settings) if settings.manifests.is_file() => {
+            Err(ConfigError::ManifestsFile(settings.manifests.clone()))
+        }
+        Command::Run(_) | Command::Detach(_) => Ok(()),
+    }
+}
+
 /// clap explains itself in several paragraphs; a log and a pod's termination message want one line. The first paragraph says what is
 /// wrong, lines that begin with `tip:` what to do.
-fn stop(error: &clap::Error) -> Stop {
+fn stop(error: &clap::Error, words: &[OsString], variables: &BTreeSet<String>) -> Stop {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Stop::Asked(error.to_string());
     }
@@ -116,12 +135,33 @@ fn stop(error: &clap::Error) -> Stop {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let (what, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let mut line = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some(variable) = variable_behind(error, words, variables) {
+        line.push_str("; the value comes from the variable ");
+        line.push_str(&variable);
+    }
     for tip in rest.lines().filter_map(|line| line.trim().strip_prefix("tip: ")) {
         line.push_str("; ");
         line.push_str(tip.trim());
     }
     line.push_str("; see `mesh-daemon --help`");
     Stop::Wrong(line)
+}
+
+/// The variable that the wrong value came from: clap names the flag even if nobody wrote it.
+fn variable_behind(error: &clap::Error, words: &[OsString], variables: &BTreeSet<String>) -> Option<String> {
+    let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    // `--workers <N>`
+    let flag = arg.split_whitespace().next()?;
+    let with_value = format!("{flag}=");
+    let written = words.iter().any(|word| {
+        let word = word.to_string_lossy();
+        word == flag || word.starts_with(&with_value)
+    });
+    let name = flag.strip_prefix("--")?.replace('-', "_").to_uppercase();
+    let variable = format!("WEFT_{name}");
+    (!written && variables.contains(&variable)).then_some(variable)
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ fn is_labelled(inputs: &Inputs, name: &ObjectRef, pod: &Pod, set_aside: &mut BTr
         None => None,
         Some(other) => {
             let detail = format!(
-                "label weft.mesh/capture is `{}`: use enabled or disabled",
+                "label weft.mesh/capture is `{}`, which counts as no label: use enabled or disabled",
                 other.escape_default()
             );
             set_aside.insert(SetAside {

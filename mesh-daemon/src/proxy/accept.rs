@@ -166,7 +166,7 @@ fn start(worker: &Rc<Worker>, own: SocketAddr, socket: TcpStream, place: OwnedSe
     };
     if destination == own {
         // somebody on the node dialled the listener itself: there is nowhere to carry this
-        worker.shared.metrics.limit_reached("not_captured");
+        worker.shared.metrics.not_captured.inc();
         socket::reset_on_close(&socket);
         return;
     }

@@ -22,9 +22,13 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Keepalive probes without answer until the connection is dead.
 pub const KEEPALIVE_PROBES: u32 = 4;
 
-/// Silence after which the upstream is dialled, or bytes that say nothing yet are passed on: where the client waits for the server's
-/// first word, this is the delay that it sees.
+/// Silence after which the upstream is dialled: where the client waits for the server's first word, this is the delay that it sees.
 pub const DETECT_SILENCE: Duration = Duration::from_millis(50);
+/// Time for a client that paused amid its first words to go on, if the server says nothing either; then they are passed on as they are.
+/// A lost segment comes again after about 200 ms, lost twice after 600 ms; a client that waits for an answer to half a line waits this long.
+pub const DETECT_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of the first read for detection. Grows up to [`DETECT_BYTES`] with what the client sends.
+pub const DETECT_READ_BYTES: usize = 4 * 1024;
 /// Bytes that detection looks at. Longer request lines are carried as opaque bytes; most servers refuse lines above 8 KiB.
 pub const DETECT_BYTES: usize = 16 * 1024;
 /// Longest HTTP method in bytes that detection believes; the longest registered one has 17 (`UPDATEREDIRECTREF`).
@@ -42,6 +46,8 @@ pub const DIAL_PORT_TRIES: usize = 8;
 
 /// Bytes of one copy buffer. It is held only while it carries bytes, so idle connections cost none.
 pub const COPY_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that one direction carries before the worker's other tasks have their turn: a few buffers, about 0.1 ms of work.
+pub const COPY_TURN_BYTES: usize = 256 * 1024;
 /// Copy buffers that a worker keeps for reuse: 8 MiB at most.
 pub const COPY_BUFFERS_KEPT: usize = 128;
 
@@ -67,6 +73,8 @@ pub const HTTP2_SEND_BYTES: usize = 256 * 1024;
 pub const POOL_IDLE_PER_KEY: usize = 64;
 /// Idle upstream connections kept by one worker: a descriptor each.
 pub const POOL_IDLE_TOTAL: usize = 4096;
+/// HTTP/2 upstream connections that one worker shares between streams: a descriptor each. Above it a stream has one to itself.
+pub const POOL_HTTP2_TOTAL: usize = 4096;
 /// How long an upstream connection is kept idle: below the 75 s (nginx) and 60 s after which common servers close.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// How often idle connections are looked through.

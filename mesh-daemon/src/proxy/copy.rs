@@ -3,10 +3,10 @@
 use std::{cell::RefCell, io, pin::pin};
 
 use prometheus::IntCounter;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task};
 
 use super::{
-    bounds::{COPY_BUFFER_BYTES, COPY_BUFFERS_KEPT},
+    bounds::{COPY_BUFFER_BYTES, COPY_BUFFERS_KEPT, COPY_TURN_BYTES},
     outcome::Outcome,
     socket::{self, Stream},
 };
@@ -35,9 +35,11 @@ enum Broken {
 
 /// Copies until both sides have ended, or one breaks: then the other is reset too.
 pub(super) async fn both(buffers: &Buffers, client: Stream, upstream: Stream, bytes: &Bytes) -> Outcome {
+    let (client, said) = (client.socket, client.first);
+    let (upstream, answered) = (upstream.socket, upstream.first);
     let outcome = {
-        let mut up = pin!(one_way(buffers, &client, &upstream.socket, &bytes.sent));
-        let mut down = pin!(one_way(buffers, &upstream, &client.socket, &bytes.received));
+        let mut up = pin!(one_way(buffers, &client, said, &upstream, &bytes.sent));
+        let mut down = pin!(one_way(buffers, &upstream, answered, &client, &bytes.received));
         let client_broke = Outcome::ClientReset;
         let upstream_broke = Outcome::UpstreamReset;
         let up_outcome = |result| match result {
@@ -56,7 +58,7 @@ pub(super) async fn both(buffers: &Buffers, client: Stream, upstream: Stream, by
                 Outcome::Completed => tokio::select! {
                     biased;
                     result = &mut down => down_outcome(result),
-                    () = socket::reset(&client.socket) => client_broke,
+                    () = socket::reset(&client) => client_broke,
                 },
                 broken => broken,
             },
@@ -64,30 +66,46 @@ pub(super) async fn both(buffers: &Buffers, client: Stream, upstream: Stream, by
                 Outcome::Completed => tokio::select! {
                     biased;
                     result = &mut up => up_outcome(result),
-                    () = socket::reset(&upstream.socket) => upstream_broke,
+                    () = socket::reset(&upstream) => upstream_broke,
                 },
                 broken => broken,
             },
         }
     };
     if outcome != Outcome::Completed {
-        socket::reset_on_close(&client.socket);
-        socket::reset_on_close(&upstream.socket);
+        socket::reset_on_close(&client);
+        socket::reset_on_close(&upstream);
     }
     outcome
 }
 
-async fn one_way(buffers: &Buffers, from: &Stream, to: &TcpStream, counter: &IntCounter) -> Result<(), Broken> {
-    write_all(to, &from.first).await.map_err(|_| Broken::To)?;
-    counter.inc_by(from.first.len() as u64);
+async fn one_way(
+    buffers: &Buffers,
+    from: &TcpStream,
+    first: bytes::Bytes,
+    to: &TcpStream,
+    counter: &IntCounter,
+) -> Result<(), Broken> {
+    write_all(from, to, &first).await?;
+    counter.inc_by(first.len() as u64);
+    // an idle connection keeps no buffer
+    drop(first);
+    let mut turn = 0;
     loop {
-        from.socket.readable().await.map_err(|_| Broken::From)?;
+        // the tries below never wait while both sides keep up, so the worker's other tasks get their turn here
+        if turn >= COPY_TURN_BYTES {
+            turn = 0;
+            task::yield_now().await;
+        }
+        task::consume_budget().await;
+        from.readable().await.map_err(|_| Broken::From)?;
         let mut buffer = buffers.take();
-        match from.socket.try_read(&mut buffer) {
+        match from.try_read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
-                write_all(to, &buffer[..count]).await.map_err(|_| Broken::To)?;
+                write_all(from, to, &buffer[..count]).await?;
                 counter.inc_by(count as u64);
+                turn += count;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Err(Broken::From),
@@ -99,12 +117,18 @@ async fn one_way(buffers: &Buffers, from: &Stream, to: &TcpStream, counter: &Int
     Ok(())
 }
 
-async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes bytes of `from`. While `to` takes no more, a reset of `from` ends the wait: as without us, the reset overtakes what the receiver
+/// has no room for.
+async fn write_all(from: &TcpStream, to: &TcpStream, mut bytes: &[u8]) -> Result<(), Broken> {
     while !bytes.is_empty() {
         match to.try_write(bytes) {
             Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::select! {
+                biased;
+                room = to.writable() => room.map_err(|_| Broken::To)?,
+                () = socket::reset(from) => return Err(Broken::From),
+            },
+            Err(_) => return Err(Broken::To),
         }
     }
     Ok(())
@@ -122,6 +146,74 @@ impl Buffers {
         let mut kept = self.kept.borrow_mut();
         if kept.len() < COPY_BUFFERS_KEPT {
             kept.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::AsyncReadExt as _,
+        net::{TcpListener, TcpSocket},
+        sync::oneshot,
+    };
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dial = TcpSocket::new_v4().unwrap().connect(listener.local_addr().unwrap());
+        let (dialled, accepted) = tokio::join!(dial, listener.accept());
+        (dialled.unwrap(), accepted.unwrap().0)
+    }
+
+    /// Bytes whose owner says when it is freed.
+    struct Told {
+        bytes: [u8; 5],
+        _gone: oneshot::Sender<()>,
+    }
+
+    impl AsRef<[u8]> for Told {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_keeps_no_first_bytes() {
+        let (_client, from_client) = pair().await;
+        let (mut upstream, to_upstream) = pair().await;
+        let (told, gone) = oneshot::channel();
+        let first = bytes::Bytes::from_owner(Told {
+            bytes: *b"HELLO",
+            _gone: told,
+        });
+        let stream = |first, socket| Stream {
+            first,
+            socket: Arc::new(socket),
+        };
+        let bytes = Bytes {
+            sent: IntCounter::new("sent", "sent").unwrap(),
+            received: IntCounter::new("received", "received").unwrap(),
+        };
+        let buffers = Buffers::default();
+        let copying = both(
+            &buffers,
+            stream(first, from_client),
+            stream(bytes::Bytes::new(), to_upstream),
+            &bytes,
+        );
+        let reading = async {
+            let mut got = [0; 5];
+            upstream.read_exact(&mut got).await.unwrap();
+            assert_eq!(&got, b"HELLO");
+            assert!(gone.await.is_err(), "freed, not told");
+        };
+        tokio::select! {
+            outcome = copying => panic!("both sides are open, yet it ended: {outcome:?}"),
+            () = reading => {}
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, task, time::timeout};
 
-use super::bounds::{DETECT_BYTES, DETECT_SILENCE, METHOD_BYTES};
+use super::bounds::{DETECT_BYTES, DETECT_READ_BYTES, DETECT_SILENCE, METHOD_BYTES};
 use crate::model::AppProtocol;
 
 /// What an HTTP/2 client sends first (RFC 9113, 3.4).
@@ -27,32 +27,26 @@ pub(super) enum Protocol {
 pub(super) enum Detected {
     /// The protocol, and everything read so far.
     Known(Protocol, Bytes),
-    /// The client has said nothing yet: perhaps the server speaks first.
-    Silent,
+    /// The client pauses, with nothing or too little said: perhaps the server speaks next.
+    Silent(BytesMut),
 }
 
-/// Reads until the protocol is known. `hint` is what the Service says; `patient` waits for the first byte however long it takes.
+/// Reads until the protocol is known, or the client pauses. `hint` is what the Service says; `bytes` were read before.
 ///
 /// # Errors
 /// If the client resets the connection.
-pub(super) async fn protocol(socket: &Arc<TcpStream>, hint: AppProtocol, patient: bool) -> io::Result<Detected> {
+pub(super) async fn protocol(socket: &Arc<TcpStream>, hint: AppProtocol, mut bytes: BytesMut) -> io::Result<Detected> {
     let silence = match hint {
         AppProtocol::Opaque => return Ok(Detected::Known(Protocol::Opaque, Bytes::new())),
         // the Service says that the client speaks first, however late
         AppProtocol::Http | AppProtocol::Http2 => Duration::MAX,
         AppProtocol::Detect => DETECT_SILENCE,
     };
-    let mut bytes = BytesMut::new();
     loop {
-        let wait = if patient && bytes.is_empty() {
-            Duration::MAX
-        } else {
-            silence
-        };
-        match timeout(wait, read(socket, &mut bytes)).await {
-            Err(_) if bytes.is_empty() => return Ok(Detected::Silent),
-            // an end or silence: what is here so far is all that can be judged
-            Err(_) | Ok(Ok(0)) => return Ok(Detected::Known(Protocol::Opaque, bytes.freeze())),
+        match timeout(silence, read(socket, &mut bytes)).await {
+            Err(_) => return Ok(Detected::Silent(bytes)),
+            // what is here so far is all that there is to judge
+            Ok(Ok(0)) => return Ok(Detected::Known(Protocol::Opaque, bytes.freeze())),
             Ok(Err(error)) => return Err(error),
             Ok(Ok(_)) => {}
         }
@@ -142,8 +136,13 @@ fn is_target(byte: u8) -> bool {
 
 async fn read(socket: &TcpStream, bytes: &mut BytesMut) -> io::Result<usize> {
     loop {
+        task::consume_budget().await;
         socket.readable().await?;
-        bytes.reserve(DETECT_BYTES - bytes.len());
+        if bytes.capacity() == bytes.len() {
+            // most first words are short, and idle connections are many: begin small and double
+            let more = bytes.len().max(DETECT_READ_BYTES);
+            bytes.reserve(more.min(DETECT_BYTES - bytes.len()));
+        }
         match socket.try_read_buf(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,

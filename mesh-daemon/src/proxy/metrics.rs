@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, time::Duration};
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::{
     bounds::DURATION_BUCKETS,
@@ -33,12 +33,16 @@ pub(super) struct Metrics {
     accept_failures: IntCounterVec,
     limits: IntCounterVec,
     stale: IntCounterVec,
+    /// Connections that were dialled to a listener itself.
+    pub not_captured: IntCounter,
     /// Opaque connections that are open.
     pub connections_open: IntGauge,
     /// Requests that are not yet answered in full.
     pub requests_open: IntGauge,
     /// Idle upstream connections in all workers' pools.
     pub pool_idle: IntGauge,
+    /// HTTP/2 upstream connections in all workers' pools, idle or not.
+    pub pool_http2: IntGauge,
 }
 
 impl Metrics {
@@ -101,11 +105,22 @@ impl Metrics {
                 &[],
                 &["found"],
             ),
+            not_captured: register(
+                registry,
+                IntCounter::new(
+                    "weft_not_captured_total",
+                    "Connections that somebody on the node dialled to a listener itself; they are reset.",
+                ),
+            ),
             connections_open: gauge("weft_tcp_connections_open", "Opaque connections that are open."),
             requests_open: gauge("weft_requests_open", "HTTP requests that are not yet answered in full."),
             pool_idle: gauge(
                 "weft_pool_idle_connections",
                 "Idle upstream connections kept for reuse.",
+            ),
+            pool_http2: gauge(
+                "weft_pool_http2_connections",
+                "HTTP/2 upstream connections that are shared, idle or not.",
             ),
         }
     }

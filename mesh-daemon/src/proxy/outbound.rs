@@ -2,12 +2,16 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use bytes::Bytes;
-use tokio::net::TcpStream;
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     Worker,
     accept::Accepted,
+    bounds::DETECT_PAUSE,
     copy,
     detect::{self, Detected, Protocol},
     dial, http,
@@ -35,9 +39,9 @@ pub(super) async fn serve(worker: Rc<Worker>, accepted: Accepted) {
     let connection = identify::outbound(&tables, accepted.client, accepted.destination);
     let hint = route::hint(&tables, connection.destination);
     drop(tables);
-    match detect::protocol(&accepted.socket, hint, false).await {
+    match detect::protocol(&accepted.socket, hint, BytesMut::new()).await {
         Ok(Detected::Known(protocol, first)) => carry(&worker, accepted, connection, protocol, first, None).await,
-        Ok(Detected::Silent) => Box::pin(silent(&worker, accepted, connection)).await,
+        Ok(Detected::Silent(first)) => Box::pin(silent(&worker, accepted, connection, first)).await,
         Err(error) => tracing::debug!(client = %accepted.client, %error, "the client left before it said anything"),
     }
 }
@@ -58,8 +62,8 @@ async fn carry(
     }
 }
 
-/// The client keeps silent: dials, and whichever side speaks first decides.
-async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection) {
+/// The client keeps silent, perhaps amid a line: dials, and whichever side speaks next decides.
+async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection, mut first: BytesMut) {
     let plan = route::plan(&worker.shared.tables.load(), &connection);
     let early = match dial::first(worker, connection.client.ip(), &plan).await {
         Ok((socket, candidate)) => Early {
@@ -73,19 +77,32 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection)
             return;
         }
     };
-    let client_first = tokio::select! {
-        // a client that spoke meanwhile was first, even if the server spoke too
-        biased;
-        _ = accepted.socket.readable() => true,
-        _ = early.socket.readable() => false,
-    };
-    if !client_first {
-        return opaque(worker, &accepted, &connection, Bytes::new(), Some(early)).await;
-    }
-    match detect::protocol(&accepted.socket, AppProtocol::Detect, true).await {
-        Ok(Detected::Known(protocol, first)) => carry(worker, accepted, connection, protocol, first, Some(early)).await,
-        Ok(Detected::Silent) => opaque(worker, &accepted, &connection, Bytes::new(), Some(early)).await,
-        Err(_) => socket::reset_on_close(&early.socket),
+    let mut until = Instant::now() + DETECT_PAUSE;
+    loop {
+        let client_first = tokio::select! {
+            // a client that spoke meanwhile was first, even if the server spoke too
+            biased;
+            _ = accepted.socket.readable() => true,
+            _ = early.socket.readable() => false,
+            // half a line may be all that the server waits for
+            () = sleep_until(until), if !first.is_empty() => false,
+        };
+        if !client_first {
+            return opaque(worker, &accepted, &connection, first.freeze(), Some(early)).await;
+        }
+        let begins = first.is_empty();
+        match detect::protocol(&accepted.socket, AppProtocol::Detect, first).await {
+            Ok(Detected::Known(protocol, first)) => {
+                return carry(worker, accepted, connection, protocol, first, Some(early)).await;
+            }
+            Ok(Detected::Silent(more)) => {
+                first = more;
+                if begins {
+                    until = Instant::now() + DETECT_PAUSE;
+                }
+            }
+            Err(_) => return socket::reset_on_close(&early.socket),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Outcome {
     ConnectFailed,
     /// Mesh: the Service has no ready endpoint.
     NoEndpoint,
+    /// Mesh: its own task ended before the connection or request did, by a panic or because the worker was cut off.
+    Aborted,
 }
 
 impl Outcome {
@@ -30,6 +32,7 @@ impl Outcome {
             Self::UpstreamReset => "upstream_reset",
             Self::ConnectFailed => "connect_failed",
             Self::NoEndpoint => "no_endpoint",
+            Self::Aborted => "mesh_aborted",
         }
     }
 }
@@ -46,6 +49,9 @@ pub(super) enum Failure {
     /// The request was sent, at least in part, and must not be sent twice.
     #[error("weft: the endpoint {0} broke off before it answered: {1}")]
     Unanswered(SocketAddr, #[source] hyper::Error),
+    /// The request's body broke off on the client's side; the endpoint has seen a part of it.
+    #[error("weft: the request's body ended early: {0}")]
+    Unfinished(#[source] hyper::Error),
 }
 
 impl Failure {
@@ -55,6 +61,7 @@ impl Failure {
             Self::NoEndpoint => Outcome::NoEndpoint,
             Self::Connect(..) => Outcome::ConnectFailed,
             Self::Unanswered(..) => Outcome::UpstreamReset,
+            Self::Unfinished(..) => Outcome::ClientReset,
         }
     }
 
@@ -63,6 +70,8 @@ impl Failure {
         match self {
             Self::NoEndpoint | Self::Connect(..) => hyper::StatusCode::SERVICE_UNAVAILABLE,
             Self::Unanswered(..) => hyper::StatusCode::BAD_GATEWAY,
+            // RFC 9112, 8
+            Self::Unfinished(..) => hyper::StatusCode::BAD_REQUEST,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future::{FutureExt as _, LocalBoxFuture, Shared, WeakShared};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -16,13 +17,12 @@ use hyper::{
 };
 use tokio::{
     net::TcpStream,
-    sync::Mutex,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
     Worker,
-    bounds::{POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
+    bounds::{POOL_HTTP2_TOTAL, POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
     dial::{self, Source},
     http::client,
     identify::Connection,
@@ -62,13 +62,18 @@ struct Kept {
     since: Instant,
 }
 
-/// The one HTTP/2 connection of a key. The lock is held while it is dialled, so that a burst of streams dials once.
+/// The one HTTP/2 connection of a key. A burst of streams joins one dial and shares its end, be it a failure: if each dialled again for
+/// itself, the last would wait for all the others.
 struct Slot {
-    sender: Mutex<Option<http2::SendRequest<Incoming>>>,
+    sender: RefCell<Option<http2::SendRequest<Incoming>>>,
+    /// The dial under way; weak, because a dial that nobody waits for ends.
+    dial: RefCell<Option<WeakShared<Dialling>>>,
     used: Cell<Instant>,
     /// Cloned by each stream: alone, the connection is idle.
     streams: Rc<()>,
 }
+
+type Dialling = LocalBoxFuture<'static, Result<http2::SendRequest<Incoming>, Arc<io::Error>>>;
 
 /// A connection lent for one request.
 pub(super) enum Lease {
@@ -131,36 +136,34 @@ impl Pool {
         until: Instant,
     ) -> io::Result<Lease> {
         let key = key(client, to);
-        let slot = Rc::clone(
-            worker
-                .pool
-                .http2
-                .borrow_mut()
-                .entry(key)
-                .or_insert_with(|| Rc::new(Slot::new())),
-        );
-        let mut kept = slot.sender.lock().await;
+        let slot = worker.pool.slot(&worker.shared.metrics, key, POOL_HTTP2_TOTAL);
         slot.used.set(Instant::now());
-        if let Some(sender) = kept.as_ref() {
-            if !sender.is_closed() {
-                return Ok(Lease::Http2 {
-                    sender: sender.clone(),
-                    _stream: Rc::clone(&slot.streams),
-                });
-            }
-            worker.shared.metrics.stale("when_taken");
-            *kept = None;
-        }
-        let socket = match early {
-            Some(socket) => socket,
-            None => dial::connect(worker, client.client.ip(), to, until).await?,
+        let sender = match slot.open(&worker.shared.metrics) {
+            Some(sender) => sender,
+            None => timeout_at(until, slot.dial(worker, client.client.ip(), to, early))
+                .await?
+                .map_err(|error| io::Error::new(error.kind(), error))?,
         };
-        let sender = client::http2(socket).await?;
-        *kept = Some(sender.clone());
         Ok(Lease::Http2 {
             sender,
             _stream: Rc::clone(&slot.streams),
         })
+    }
+
+    /// The key's slot; one that nobody else finds if there are `most` already.
+    fn slot(&self, metrics: &Metrics, key: Key, most: usize) -> Rc<Slot> {
+        let mut slots = self.http2.borrow_mut();
+        if let Some(slot) = slots.get(&key) {
+            return Rc::clone(slot);
+        }
+        let slot = Rc::new(Slot::new());
+        if slots.len() >= most {
+            metrics.limit_reached("pool_http2_total");
+        } else {
+            slots.insert(key, Rc::clone(&slot));
+            metrics.pool_http2.inc();
+        }
+        slot
     }
 
     fn take(&self, worker: &Rc<Worker>, key: &Key) -> Option<Lease> {
@@ -187,7 +190,12 @@ impl Pool {
             sleep(POOL_SWEEP_INTERVAL).await;
             let closed = self.http1.borrow_mut().sweep();
             metrics.pool_idle.sub(i64::try_from(closed).unwrap_or(i64::MAX));
-            self.http2.borrow_mut().retain(|_, slot| !slot.is_over());
+            let mut slots = self.http2.borrow_mut();
+            let before = slots.len();
+            slots.retain(|_, slot| !slot.is_over());
+            metrics
+                .pool_http2
+                .sub(i64::try_from(before - slots.len()).unwrap_or(i64::MAX));
         }
     }
 }
@@ -286,19 +294,60 @@ impl Idle {
 impl Slot {
     fn new() -> Self {
         Self {
-            sender: Mutex::new(None),
+            sender: RefCell::new(None),
+            dial: RefCell::new(None),
             used: Cell::new(Instant::now()),
             streams: Rc::new(()),
         }
     }
 
-    fn is_over(&self) -> bool {
-        let Ok(sender) = self.sender.try_lock() else {
-            return false;
+    /// The connection, if it is still open.
+    fn open(&self, metrics: &Metrics) -> Option<http2::SendRequest<Incoming>> {
+        let mut kept = self.sender.borrow_mut();
+        if kept.as_ref()?.is_closed() {
+            metrics.stale("when_taken");
+            *kept = None;
+        }
+        kept.clone()
+    }
+
+    /// Joins the dial under way, or begins one. It has a bound of its own: those who join it later have more time than who began it.
+    fn dial(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        client: IpAddr,
+        to: &Candidate,
+        early: Option<Arc<TcpStream>>,
+    ) -> Shared<Dialling> {
+        if let Some(dial) = self.dialling() {
+            return dial;
+        }
+        let (slot, worker, to) = (Rc::clone(self), Rc::clone(worker), to.clone());
+        let dial = async move {
+            let socket = match early {
+                Some(socket) => socket,
+                None => dial::connect(&worker, client, &to, dial::deadline()).await?,
+            };
+            let sender = client::http2(socket).await?;
+            *slot.sender.borrow_mut() = Some(sender.clone());
+            Ok(sender)
         };
-        let idle = Rc::strong_count(&self.streams) == 1;
+        let dial = dial.map(|result| result.map_err(Arc::new)).boxed_local().shared();
+        *self.dial.borrow_mut() = dial.downgrade();
+        dial
+    }
+
+    /// The dial that has begun and not ended.
+    fn dialling(&self) -> Option<Shared<Dialling>> {
+        let dial = self.dial.borrow().as_ref()?.upgrade()?;
+        // its last waiters may not have looked yet
+        dial.peek().is_none().then_some(dial)
+    }
+
+    fn is_over(&self) -> bool {
+        let idle = Rc::strong_count(&self.streams) == 1 && self.dialling().is_none();
         idle && (self.used.get().elapsed() >= POOL_IDLE_TIMEOUT
-            || sender.as_ref().is_none_or(http2::SendRequest::is_closed))
+            || self.sender.borrow().as_ref().is_none_or(http2::SendRequest::is_closed))
     }
 }
 
@@ -308,5 +357,31 @@ fn key(client: &Connection, to: &Candidate) -> Key {
         uid: client.source.as_ref().map(|pod| pod.uid.clone()),
         source: to.source,
         endpoint: to.address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(client: &str) -> Key {
+        Key {
+            client: client.parse().unwrap(),
+            uid: None,
+            source: Source::Preserve,
+            endpoint: "10.0.0.9:80".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_full_pool_shares_no_more_http2_connections() {
+        let metrics = Metrics::new(&prometheus::Registry::new());
+        let pool = Pool::default();
+        let [first, second] = ["10.0.0.1", "10.0.0.2"].map(|client| pool.slot(&metrics, key(client), 2));
+        assert!(!Rc::ptr_eq(&first, &second));
+        assert!(Rc::ptr_eq(&first, &pool.slot(&metrics, key("10.0.0.1"), 2)));
+        let third = pool.slot(&metrics, key("10.0.0.3"), 2);
+        assert!(!Rc::ptr_eq(&third, &pool.slot(&metrics, key("10.0.0.3"), 2)));
+        assert_eq!(metrics.pool_http2.get(), 2);
     }
 }

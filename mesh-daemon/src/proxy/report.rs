@@ -61,8 +61,8 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         let metrics = &self.shared.metrics;
         metrics.connections_open.dec();
-        // dropped unreported only when the worker itself ends: the client's connection is cut by that
-        metrics.closed(&self.parties, self.outcome.unwrap_or(Outcome::ClientReset));
+        // dropped unreported only with its task: by a panic, or by the end of the worker
+        metrics.closed(&self.parties, self.outcome.unwrap_or(Outcome::Aborted));
     }
 }
 
@@ -101,8 +101,12 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let metrics = &self.shared.metrics;
         metrics.requests_open.dec();
-        // hyper drops what belongs to a client that left
-        let outcome = self.outcome.unwrap_or(Outcome::ClientReset);
+        let outcome = self.outcome.unwrap_or(if std::thread::panicking() {
+            Outcome::Aborted
+        } else {
+            // hyper drops what belongs to a client that left
+            Outcome::ClientReset
+        });
         metrics.request(
             &self.parties,
             self.protocol,
@@ -110,5 +114,45 @@ impl Drop for Exchange {
             outcome,
             self.started.elapsed(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::Options;
+
+    #[test]
+    fn a_panic_is_not_blamed_on_the_client() {
+        let registry = prometheus::Registry::new();
+        let options = Options {
+            marks: mesh_common::settings::Settings::DEFAULT_MARKS,
+            transparent: false,
+        };
+        let shared = Shared::new(&registry, options);
+        let parties = || Parties {
+            source: None,
+            destination: None,
+            service: None,
+        };
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _open = OpenConnection::new(&shared, parties());
+            let _exchange = Exchange::new(&shared, parties(), "http/1.1");
+            panic!("on purpose");
+        }));
+        assert!(panicked.is_err());
+        drop(Exchange::new(&shared, parties(), "http/1.1"));
+        let words: Vec<_> = registry
+            .gather()
+            .iter()
+            .filter(|family| {
+                ["weft_request_outcomes_total", "weft_tcp_connections_closed_total"].contains(&family.name())
+            })
+            .flat_map(|family| family.get_metric().to_vec())
+            .flat_map(|metric| metric.get_label().to_vec())
+            .filter(|label| label.name() == "outcome")
+            .map(|label| label.value().to_owned())
+            .collect();
+        assert_eq!(words, ["client_reset", "mesh_aborted", "mesh_aborted"]);
     }
 }

@@ -64,6 +64,10 @@ impl Read for Stream {
         if self.first.has_remaining() {
             let count = self.first.remaining().min(buf.remaining());
             buf.put_slice(&self.first.split_to(count));
+            if self.first.is_empty() {
+                // even empty it would hold its buffer for as long as the connection lasts
+                self.first = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         loop {

@@ -46,6 +46,8 @@ pub(super) enum Reason {
     UnsupportedAddressType,
     /// The same object stands in an earlier place.
     Duplicate,
+    /// Asks for something that only kube-proxy keeps so far.
+    LeftToKubeProxy,
 }
 
 /// Something refused, before it is known of which object.
@@ -200,6 +202,7 @@ impl Reason {
             Self::InvalidCidr => "invalid_cidr",
             Self::UnsupportedAddressType => "unsupported_address_type",
             Self::Duplicate => "duplicate",
+            Self::LeftToKubeProxy => "left_to_kube_proxy",
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs::{self, OpenOptions},
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -225,7 +226,15 @@ fn syntax(name: &str) -> Option<Syntax> {
 fn read(path: &Path) -> Result<String, Refused> {
     let unreadable = |error: io::Error| Refused::new(Reason::Unreadable, error.to_string());
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    // a FIFO may have taken the file's place since the directory was listed: opening it would wait for a writer for ever
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(Refused::new(Reason::Unreadable, "is no regular file".to_owned()));
+    }
     // one byte more than may be tells that there is more, even if the file grows
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)

@@ -14,7 +14,11 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::objects::{Kind, Objects};
-use crate::{ids::Generation, model::SetAside, telemetry::register};
+use crate::{
+    ids::{Generation, ObjectRef},
+    model::{Capture, SetAside},
+    telemetry::register,
+};
 
 /// From a handful of objects to a large cluster, in seconds.
 const PUBLISH_SECONDS: [f64; 8] = [0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0];
@@ -27,6 +31,8 @@ pub struct Metrics {
     objects: IntGaugeVec,
     set_aside: IntGaugeVec,
     unknown: IntGauge,
+    pods: IntGaugeVec,
+    node_known: IntGauge,
     duration: Histogram,
 }
 
@@ -42,6 +48,9 @@ impl Metrics {
         let generation = IntGauge::new("weft_snapshot_generation", help);
         let help = "Objects of kinds that are not read.";
         let unknown = IntGauge::new("weft_objects_unknown_kind", help);
+        let help = "1 if a Node object has this node's name; 0 means that --node-name is wrong or Nodes are missing.";
+        let node_known = IntGauge::new("weft_node_known", help);
+        let pods = Opts::new("weft_pods", "Pods of this node: captured, or the reason why not.");
         let objects = Opts::new("weft_objects", "Objects in use, by kind.");
         Self {
             generation: register(registry, generation),
@@ -49,6 +58,8 @@ impl Metrics {
             objects: register(registry, IntGaugeVec::new(objects, &["kind"])),
             set_aside: register(registry, IntGaugeVec::new(set_aside, &["kind", "reason"])),
             unknown: register(registry, unknown),
+            node_known: register(registry, node_known),
+            pods: register(registry, IntGaugeVec::new(pods, &["state"])),
             duration: register(registry, Histogram::with_opts(duration)),
         }
     }
@@ -69,6 +80,25 @@ impl Metrics {
         self.set_aside.reset();
         for ((kind, reason), count) in counts {
             self.set_aside.with_label_values(&[kind, reason]).set(count);
+        }
+    }
+
+    pub(super) fn node_known(&self, known: bool) {
+        self.node_known.set(i64::from(known));
+    }
+
+    pub(super) fn pods(&self, captures: &BTreeMap<ObjectRef, Capture>) {
+        let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+        for capture in captures.values() {
+            let state = match capture {
+                Capture::Captured(_) => "captured",
+                Capture::Not(reason) => reason.name(),
+            };
+            *counts.entry(state).or_default() += 1;
+        }
+        self.pods.reset();
+        for (state, count) in counts {
+            self.pods.with_label_values(&[state]).set(count);
         }
     }
 

@@ -1,17 +1,23 @@
 //! The one publisher: objects and facts → the model → a numbered snapshot, if it says anything new.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::{sync::watch, time::Instant};
 
 use super::{Metrics, Options, objects::Objects};
 use crate::{
-    ids::Generation,
-    model::{self, Facts, SetAside, Snapshot},
+    ids::{Generation, ObjectRef},
+    model::{self, Capture, Facts, Inputs, NotCaptured, SetAside, Snapshot},
 };
 
-/// Most lines about what is set aside, for each publication: a broken generator of manifests must not drown the log.
+/// Most lines about what is set aside, or about pods, for each publication: a broken generator of manifests must not drown the log.
 const LOG_LINES_MAX: usize = 100;
+
+/// Most node names in a message: enough to see a pattern.
+const NODES_NAMED_MAX: usize = 5;
 
 /// Gives snapshots their numbers.
 pub(super) struct Publisher {
@@ -20,6 +26,7 @@ pub(super) struct Publisher {
     metrics: Metrics,
     last: Option<Arc<Snapshot>>,
     told: BTreeSet<SetAside>,
+    node_known: Option<bool>,
 }
 
 impl Publisher {
@@ -30,6 +37,7 @@ impl Publisher {
             metrics,
             last: None,
             told: BTreeSet::new(),
+            node_known: None,
         }
     }
 
@@ -41,18 +49,36 @@ impl Publisher {
             return;
         };
         let started = Instant::now();
-        let content = model::build(&objects.inputs(&self.options, facts));
+        let inputs = objects.inputs(&self.options, facts);
+        self.tell_node(&inputs);
+        let content = model::build(&inputs);
         self.tell(&content.set_aside);
         if self.last.as_ref().is_some_and(|last| last.content == content) {
             return;
         }
         let before = self.last.as_ref().map_or(0, |last| last.generation.0);
         let generation = Generation(before + 1);
+        self.metrics.pods(&content.captures);
+        tell_captures(self.last.as_ref().map(|last| &last.content.captures), &content.captures);
         let snapshot = Arc::new(Snapshot { generation, content });
         self.last = Some(Arc::clone(&snapshot));
         self.snapshots.send_replace(Some(snapshot));
         self.metrics.published(generation, started.elapsed());
         tracing::debug!(%generation, "published");
+    }
+
+    /// A node name that no Node has captures nothing, and looks like a quiet node: says it.
+    fn tell_node(&mut self, inputs: &Inputs) {
+        let known = inputs.nodes.contains_key(&inputs.node.0);
+        self.metrics.node_known(known);
+        if !known && self.node_known != Some(false) {
+            let nodes: Vec<_> = inputs.nodes.keys().take(NODES_NAMED_MAX).collect();
+            tracing::warn!(
+                node = %inputs.node, there_are = ?nodes,
+                "no Node object has this node's name, so no pod may be captured here: set --node-name"
+            );
+        }
+        self.node_known = Some(known);
     }
 
     /// Logs and counts what is set aside now, each once.
@@ -83,5 +109,20 @@ impl Publisher {
             );
         }
         self.told.clone_from(set_aside);
+    }
+}
+
+/// Logs which pods of this node are captured now and were not before, or the other way round, and why.
+fn tell_captures(before: Option<&BTreeMap<ObjectRef, Capture>>, now: &BTreeMap<ObjectRef, Capture>) {
+    // a pod that nobody asked to capture is no news, unless it was captured before
+    let is_news = |(pod, capture): &(&ObjectRef, &Capture)| match before.and_then(|before| before.get(*pod)) {
+        Some(was) => was != *capture,
+        None => **capture != Capture::Not(NotCaptured::NotLabelled),
+    };
+    for (pod, capture) in now.iter().filter(is_news).take(LOG_LINES_MAX) {
+        match capture {
+            Capture::Captured(interface) => tracing::info!(%pod, interface, "captured"),
+            Capture::Not(reason) => tracing::info!(%pod, reason = reason.name(), "not captured"),
+        }
     }
 }

@@ -24,6 +24,10 @@ pub(super) fn convert(mut value: Value, parts: &mut Vec<Refused>) -> Result<Obje
             Err(refused) => parts.push(refused),
         }
     }
+    if let Some(detail) = left_to_kube_proxy(&spec) {
+        converted.cluster_ips.clear();
+        parts.push(Refused::new(Reason::LeftToKubeProxy, detail));
+    }
     for port in ports {
         match convert_port(port, parts) {
             Ok(Some(port)) if converted.ports.iter().any(|known| known.port == port.port) => parts.push(Refused::new(
@@ -35,6 +39,21 @@ pub(super) fn convert(mut value: Value, parts: &mut Vec<Refused>) -> Result<Obje
         }
     }
     Ok(Object::Service(name, converted))
+}
+
+/// What only kube-proxy knows how to keep: capturing such a Service would change what it does.
+fn left_to_kube_proxy(spec: &v1::ServiceSpec) -> Option<&'static str> {
+    if spec.session_affinity.as_deref() == Some("ClientIP") {
+        Some(
+            "`sessionAffinity: ClientIP` is not supported yet: its connections are not captured, kube-proxy serves them",
+        )
+    } else if spec.internal_traffic_policy.as_deref() == Some("Local") {
+        Some(
+            "`internalTrafficPolicy: Local` is not supported yet: its connections are not captured, kube-proxy serves them",
+        )
+    } else {
+        None
+    }
 }
 
 fn addresses(spec: &v1::ServiceSpec) -> Vec<String> {

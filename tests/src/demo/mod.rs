@@ -22,7 +22,12 @@ pub fn tell(keep: bool) -> Result<()> {
     let clock = Clock::start();
     let shop = story::tell(&clock)?;
     println!("\n{}", clock.summary());
-    if keep { keep::leave(shop) } else { Ok(()) }
+    if keep {
+        keep::leave(shop)
+    } else {
+        println!("`cargo xtask demo --keep` leaves it running to try by hand.");
+        Ok(())
+    }
 }
 
 /// Time since the user's command, as far as it is known.

@@ -22,6 +22,8 @@ pub(super) struct Row {
     pub(super) spread: BTreeMap<String, u64>,
     pub(super) p50: Option<Duration>,
     pub(super) p99: Option<Duration>,
+    /// What the client measured.
+    pub(super) client: [Option<Duration>; 2],
     /// Who says so.
     pub(super) source: &'static str,
     /// Requests that the daemons counted meanwhile.
@@ -31,8 +33,8 @@ pub(super) struct Row {
 /// The table's head.
 pub(super) fn head() -> String {
     let line = format!(
-        "{:STEP_WIDTH$} {:>8} {:>6} {:>9} {:>9}  {:14} {:>10}  spread over pods (node)",
-        "", "requests", "failed", "p50", "p99", "figures from", "daemon saw"
+        "{:STEP_WIDTH$} {:>8} {:>6} {:>9} {:>9}  {:14} {:>10} {:>10} {:>10}  spread over pods (node)",
+        "", "requests", "failed", "p50", "p99", "figures from", "client p50", "client p99", "daemon saw"
     );
     let rule = "─".repeat(line.chars().count() + 8);
     format!("{line}\n{rule}")
@@ -48,13 +50,14 @@ impl Row {
             spread: tally.by_body.clone(),
             p50: tally.quantile(50),
             p99: tally.quantile(99),
+            client: [tally.quantile(50), tally.quantile(99)],
             source: "client",
             seen: to_count(since.sum(REQUESTS, &[])),
         }
     }
 
     /// What the daemons counted, as the difference between two scrapes.
-    pub(super) fn of_daemon(step: &'static str, since: &Metrics) -> Self {
+    pub(super) fn of_daemon(step: &'static str, tally: &Tally, since: &Metrics) -> Self {
         let filter = [
             ("reporter", "source"),
             ("destination_service", "web"),
@@ -86,6 +89,7 @@ impl Row {
             spread,
             p50,
             p99,
+            client: [tally.quantile(50), tally.quantile(99)],
             source: "daemon metrics",
             seen: requests,
         }
@@ -100,6 +104,7 @@ impl Row {
             spread,
             p50,
             p99,
+            client: [client_p50, client_p99],
             source,
             seen,
         } = self;
@@ -113,9 +118,11 @@ impl Row {
             seen.to_string()
         };
         format!(
-            "{step:STEP_WIDTH$} {requests:>8} {failed:>6} {:>9} {:>9}  {source:14} {seen:>10}  {}",
+            "{step:STEP_WIDTH$} {requests:>8} {failed:>6} {:>9} {:>9}  {source:14} {:>10} {:>10} {seen:>10}  {}",
             milliseconds(*p50),
             milliseconds(*p99),
+            milliseconds(*client_p50),
+            milliseconds(*client_p99),
             spread.join(", ")
         )
     }
@@ -140,7 +147,7 @@ mod tests {
              weft_requests_total{{{labels},destination_workload=\"web-2\",code=\"503\"}} 1\n\
              weft_requests_total{{reporter=\"source\",destination_workload=\"other\",code=\"200\"}} 9\n"
         );
-        let row = Row::of_daemon("captured", &Metrics::parse(&text).unwrap());
+        let row = Row::of_daemon("captured", &Tally::default(), &Metrics::parse(&text).unwrap());
         assert_eq!((row.requests, row.failed, row.spread.len()), (5, 1, 2));
         let line = row.line(|_| "n1".to_owned());
         assert!(line.contains("web-1 (n1) 4, web-2 (n1) 1"), "{line}");

@@ -16,6 +16,12 @@ use crate::{
 /// The server that is killed, and its node is the one that the client is not on.
 const VICTIM: &str = "web-5";
 
+/// How to read the table.
+const LEGEND: &str = "\
+Rows from \"daemon metrics\" show what the daemon measured itself (p50 and p99 estimated from its histogram), the others what the client
+measured; the client's own figures stand in every row, for comparison. A debug build on a shared machine: not a benchmark.
+\"one server killed\": its endpoint stays listed as ready, so its turns go to the next endpoint.";
+
 /// Tells the story and hands back its world.
 ///
 /// # Errors
@@ -42,6 +48,7 @@ pub(super) fn tell(clock: &Clock) -> Result<Shop> {
 
 fn steps(shop: &mut Shop, clock: &Clock) -> Result<()> {
     shop.start_daemons(&DaemonOptions::default())?;
+    println!("{LEGEND}\n");
     println!("{}", head());
     uncaptured(shop, clock, "not captured")?;
     shop.capture()?;
@@ -103,7 +110,7 @@ fn captured(shop: &Shop, clock: &Clock, step: &'static str, pods: &[&str]) -> Re
     let before = shop.metrics()?;
     let tally = shop.send(&Load::fresh(Version::Http1, WEB4), REQUESTS_PER_ROW)?;
     let since = shop.counted_since(&before, REQUESTS_PER_ROW)?;
-    let row = Row::of_daemon(step, &since);
+    let row = Row::of_daemon(step, &tally, &since);
     print(shop, clock, &row);
     ensure!(
         tally.failed == 0,

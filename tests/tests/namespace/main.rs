@@ -21,6 +21,7 @@ mod path_mtu;
 mod protocols;
 mod refusals;
 mod resources;
+mod reuse;
 mod source;
 mod story;
 mod transparency;

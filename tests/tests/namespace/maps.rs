@@ -64,7 +64,8 @@ async fn reach(kernel: &mut Kernel, case: &Case, pin_dir: &Path) -> Result<()> {
         attachments: BTreeMap::new(),
         ..case.content.tables.clone()
     };
-    let applied = kernel.apply(&tables).await?;
+    let applied = kernel.attach(&tables).await?;
+    kernel.capture(&tables, &applied)?;
     ensure!(
         applied.failed.is_empty() && !applied.held_back,
         "{}: {applied:?}",

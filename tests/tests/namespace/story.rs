@@ -75,6 +75,9 @@ fn the_demo_shows_every_row_and_leaves_nothing() {
         // a row's name may begin another's: compare the order only
         ensure!(rows.len() == ROWS.len(), "{rows:?} of {said}");
         ensure!(rows.into_iter().eq(&ROWS), "the rows are in another order: {said}");
+        for words in ["not a benchmark", "--keep"] {
+            ensure!(said.contains(words), "it does not say {words}: {said}");
+        }
         nothing_left()
     });
 }
@@ -86,12 +89,15 @@ fn a_kept_demo_is_there_until_it_is_taken_down() {
         let _down = TakenDown;
         let (kept, said) = demo(&["--keep"])?;
         ensure!(kept, "it failed: {said}");
-        for hint in ["curl", "/metrics", "weft.mesh/capture", "--down"] {
+        for hint in ["curl", "/metrics", "/snapshot", "weft.mesh/capture", "--down"] {
             ensure!(said.contains(hint), "it does not say {hint}: {said}");
         }
         let (second, said) = demo(&[])?;
         ensure!(!second, "a second demo started beside the kept one");
-        ensure!(said.contains("--down"), "it does not say what to do: {said}");
+        ensure!(
+            said.contains("--down") && said.contains("pid"),
+            "it does not say what to do: {said}"
+        );
         let (down, said) = demo(&["--down"])?;
         ensure!(down, "it failed: {said}");
         nothing_left()

@@ -38,13 +38,17 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(protocol: AppProtocol, endpoints: &[SocketAddr]) -> Self {
+        Self::with_origin(protocol, endpoints, Box::new(Fixed(service())))
+    }
+
+    pub(crate) fn with_origin(protocol: AppProtocol, endpoints: &[SocketAddr], origin: Box<dyn Origin>) -> Self {
         let registry = prometheus::Registry::new();
         let marks = mesh_common::settings::Settings::DEFAULT_MARKS;
         let options = Options {
             marks,
             transparent: false,
         };
-        let shared = Shared::with_origin(&registry, options, Box::new(Fixed(service())));
+        let shared = Shared::with_origin(&registry, options, origin);
         shared.publish(snapshot(1, protocol, endpoints));
         let listeners = proxy::Listeners::bind(&options).unwrap();
         let address = listeners.addresses().unwrap().0;
@@ -137,6 +141,17 @@ pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
 /// An address at which nobody listens.
 pub(crate) async fn refusing() -> SocketAddr {
     listener().await.1
+}
+
+/// An address that answers no SYN: a listener whose queue is full. It lives as long as what is handed out with it.
+pub(crate) async fn silent() -> (SocketAddr, impl Sized) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    // a queue of 0 holds one
+    let queued = TcpStream::connect(address).await.unwrap();
+    (address, (listener, queued))
 }
 
 /// Makes the coming close a reset.

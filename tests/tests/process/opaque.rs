@@ -1,6 +1,11 @@
 //! Opaque connections: bytes, half-closes and resets pass as they are; nobody waits for a protocol that will not come.
 
-use mesh_daemon::model::AppProtocol::{Detect, Opaque};
+use std::io::Read as _;
+
+use mesh_daemon::{
+    model::AppProtocol::{Detect, Opaque},
+    proxy::{self, bounds},
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bench::{Bench, listener, refusing, reset, run, snapshot};
@@ -126,6 +131,71 @@ fn a_reset_after_a_half_close_arrives_though_nobody_reads() {
 }
 
 #[test]
+fn a_reset_overtakes_bytes_that_nobody_reads() {
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Opaque, &[address]);
+        for client_writes in [true, false] {
+            let client = bench.connect().await;
+            let (upstream, _) = server.accept().await.unwrap();
+            let (writer, other) = if client_writes {
+                (client, upstream)
+            } else {
+                (upstream, client)
+            };
+            // until both sides' buffers are full: the data path waits for room then
+            let mut refused = 0;
+            while refused < 1000 {
+                match writer.try_write(&[0; 65_536]) {
+                    Ok(_) => refused = 0,
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                        refused += 1;
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+            reset(writer);
+            other.ready(tokio::io::Interest::ERROR).await.unwrap();
+        }
+        for outcome in ["client_reset", "upstream_reset"] {
+            bench
+                .until("weft_tcp_connections_closed_total", &[("outcome", outcome)], 1.0)
+                .await;
+        }
+    });
+}
+
+#[test]
+fn a_bulk_transfer_leaves_other_connections_their_turn() {
+    const TOTAL: u64 = 512 << 20;
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Opaque, &[address]);
+        let client = bench.connect().await.into_std().unwrap();
+        let (upstream, _) = server.accept().await.unwrap();
+        let upstream = upstream.into_std().unwrap();
+        client.set_nonblocking(false).unwrap();
+        upstream.set_nonblocking(false).unwrap();
+        // threads of their own: the worker hardly ever waits for one of them
+        let source = std::thread::spawn(move || std::io::copy(&mut std::io::repeat(0).take(TOTAL), &mut &client));
+        let sink = std::thread::spawn(move || std::io::copy(&mut &upstream, &mut std::io::sink()));
+        let sent = || bench.counter("weft_tcp_sent_bytes_total", &[]);
+        let (mut before, mut most) = (sent(), 0.0_f64);
+        while !sink.is_finished() {
+            tokio::task::yield_now().await;
+            let now = sent();
+            most = most.max(now - before);
+            before = now;
+        }
+        source.join().unwrap().unwrap();
+        assert_eq!(sink.join().unwrap().unwrap(), TOTAL);
+        let bound = 2 * (bounds::COPY_TURN_BYTES + bounds::COPY_BUFFER_BYTES);
+        assert!(most <= bound as f64, "{most} bytes between two turns of another task");
+    });
+}
+
+#[test]
 fn a_server_that_speaks_first_is_heard() {
     run(async {
         let (server, address) = listener().await;
@@ -164,6 +234,25 @@ fn a_word_without_a_newline_does_not_hang() {
 }
 
 #[test]
+fn a_server_that_speaks_into_half_a_line_is_heard() {
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Detect, &[address]);
+        let mut client = bench.connect().await;
+        client.write_all(b"HELLO").await.unwrap();
+        let (mut upstream, _) = server.accept().await.unwrap();
+        upstream.write_all(BANNER).await.unwrap();
+        let mut got = [0; BANNER.len()];
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, BANNER);
+        client.write_all(b" HTTP/1.1\r\n").await.unwrap();
+        let mut got = [0; 16];
+        upstream.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"HELLO HTTP/1.1\r\n");
+    });
+}
+
+#[test]
 fn an_endpoint_that_refuses_is_replaced_at_once() {
     run(async {
         let (server, address) = listener().await;
@@ -178,6 +267,21 @@ fn an_endpoint_that_refuses_is_replaced_at_once() {
         bench
             .until("weft_connect_failures_total", &[("reason", "refused")], 3.0)
             .await;
+    });
+}
+
+#[test]
+fn who_dials_the_listener_itself_is_reset() {
+    run(async {
+        let (_server, address) = listener().await;
+        let bench = Bench::with_origin(Opaque, &[address], Box::new(proxy::FromSocket));
+        let mut client = bench.connect().await;
+        assert_eq!(
+            client.read(&mut [0]).await.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
+        bench.until("weft_not_captured_total", &[], 1.0).await;
+        assert_eq!(bench.counter("weft_tcp_connections_opened_total", &[]), 0.0);
     });
 }
 

@@ -1,5 +1,7 @@
 //! What has to be added and removed so that steering stands: pure, from what the kernel shows.
 
+use std::collections::BTreeSet;
+
 use std::{fmt::Write as _, net::IpAddr};
 
 use rtnetlink::{
@@ -39,6 +41,11 @@ pub(super) enum Foreign {
 
 impl Plan {
     /// Whether all is as it should be.
+    /// How much it takes away.
+    pub(super) fn deletions(&self) -> usize {
+        self.delete_rules.len() + self.delete_routes.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -89,18 +96,27 @@ pub(super) fn installation(
     Ok(plan)
 }
 
-/// From what stands to nothing of Weft's.
-pub(super) fn removal(settings: &KernelSettings, rules: &[RuleMessage], routes: &[RouteMessage]) -> Plan {
+/// From what stands to nothing of Weft's, at whatever preference an earlier daemon put it.
+pub(super) fn removal(rules: &[RuleMessage], routes: &[RouteMessage]) -> Plan {
     let own_route = |route: &&RouteMessage| route.header.protocol == RouteProtocol::Other(PROTOCOL);
     Plan {
-        delete_rules: rules
-            .iter()
-            .filter(|rule| in_range(settings, rule) && is_own_rule(rule))
-            .cloned()
-            .collect(),
+        delete_rules: rules.iter().filter(|rule| is_own_rule(rule)).cloned().collect(),
         delete_routes: routes.iter().filter(own_route).cloned().collect(),
         ..Plan::default()
     }
+}
+
+/// The tables that Weft's own rules lead to.
+pub(super) fn own_tables(rules: &[RuleMessage]) -> BTreeSet<u32> {
+    rules
+        .iter()
+        .filter(|rule| is_own_rule(rule))
+        .flat_map(|rule| &rule.attributes)
+        .filter_map(|attribute| match attribute {
+            RuleAttribute::Table(table) => Some(*table),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The table of a route: numbers above 255 do not fit the header.

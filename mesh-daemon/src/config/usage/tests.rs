@@ -15,6 +15,7 @@ fn host() -> Host {
         host_name: "Node-A.example".to_owned(),
         cpus: 3,
         rust_log: None,
+        variables: BTreeSet::new(),
     }
 }
 
@@ -180,6 +181,10 @@ fn what_is_wrong_is_said_in_one_line() {
         ("--manifest /m", &["--manifest'", "--manifests"]),
         ("--manifests", &["--manifests <DIR>"]),
         ("--manifests /m --node-name Node_A", &["\"Node_A\"", "--node-name"]),
+        (
+            "--manifests /m --node-name Node-A.x",
+            &["\"Node-A.x\"", "upper-case", "use node-a.x"],
+        ),
         ("--manifests /m --node-name a..b", &["\"a..b\"", "--node-name"]),
         ("--manifests /m --node-name a-", &["\"a-\""]),
         (&name, &["--node-name"]),
@@ -261,6 +266,60 @@ fn what_is_wrong_is_said_in_one_line() {
 }
 
 #[test]
+fn a_value_of_a_variable_names_the_variable() {
+    let variables = ["WEFT_WORKERS", "WEFT_METRICS_ADDR", "WEFT_OTHER"];
+    let variables = variables.map(str::to_owned).into_iter().collect();
+    for (flag, value, line, named) in [
+        ("--workers <N>", "x", "", Some("WEFT_WORKERS")),
+        ("--metrics-addr <IP:PORT>", "x", "run", Some("WEFT_METRICS_ADDR")),
+        ("--workers <N>", "x", "--workers x", None),
+        ("--workers <N>", "x", "--workers=x", None),
+        ("--health-addr <IP:PORT>", "x", "", None),
+    ] {
+        // clap reads the process's variables itself, which tests must not set: the error is made by hand
+        let mut error = clap::Error::new(ErrorKind::ValueValidation);
+        error.insert(ContextKind::InvalidArg, ContextValue::String(flag.to_owned()));
+        error.insert(ContextKind::InvalidValue, ContextValue::String(value.to_owned()));
+        let words: Vec<OsString> = words(line).into_iter().map(Into::into).collect();
+        let Stop::Wrong(text) = stop(&error, &words, &variables) else {
+            panic!("{flag} {line}: help");
+        };
+        assert!(!text.contains('\n'), "{text}");
+        assert_eq!(
+            text.contains("comes from the variable"),
+            named.is_some(),
+            "{flag} {line}: {text}"
+        );
+        assert!(named.is_none_or(|named| text.contains(named)), "{flag} {line}: {text}");
+    }
+}
+
+#[test]
+fn manifests_are_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cluster.yaml");
+    std::fs::write(&file, "").unwrap();
+    for (path, good) in [
+        (dir.path().to_owned(), true),
+        (dir.path().join("absent"), true),
+        (file, false),
+    ] {
+        let found = places(&Command::Run(Box::new(Settings {
+            manifests: path.clone(),
+            ..settings("--manifests /m")
+        })));
+        assert_eq!(found.is_ok(), good, "{}: {found:?}", path.display());
+        if let Err(error) = found {
+            let text = error.to_string();
+            assert!(
+                text.contains("is a file") && text.ends_with(&dir.path().display().to_string()),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
 fn ports_that_the_kernel_chooses_do_not_clash() {
     settings("--manifests /m --metrics-addr 127.0.0.1:0 --health-addr 127.0.0.1:0");
 }
@@ -272,6 +331,8 @@ fn help_and_version_are_not_errors() {
         ("-h", "--help"),
         ("detach --help", "nftables"),
         ("--version", "0."),
+        ("help", "EXIT STATUS"),
+        ("help detach", "nftables"),
     ] {
         let Err(Stop::Asked(text)) = parse(words(line), &host()) else {
             panic!("{line}")

@@ -109,7 +109,13 @@ async fn ask(
             Err(error) => error,
         };
         let Some(whole) = error.take_message() else {
-            return Err(Untaken::Sent(Failure::Unanswered(to.address, error.into_error())));
+            let error = error.into_error();
+            // to hyper's client the body is its user's: here that is the client
+            return Err(Untaken::Sent(if error.is_user() {
+                Failure::Unfinished(error)
+            } else {
+                Failure::Unanswered(to.address, error)
+            }));
         };
         worker.shared.metrics.stale("when_sent");
         if fresh {

@@ -1,6 +1,6 @@
 //! The client's side: hyper serves the connection, each request becomes an exchange.
 
-use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc};
+use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{server::conn, service::service_fn};
@@ -20,7 +20,7 @@ use crate::{
         detect::Protocol,
         identify::Connection,
         outbound::Early,
-        socket::Stream,
+        socket::{self, Stream},
     },
     task::LocalExecutor,
 };
@@ -51,6 +51,7 @@ pub(in crate::proxy) async fn serve(
         let exchange = exchange(Rc::clone(&client), request);
         async { Ok::<_, Infallible>(exchange.await) }
     });
+    let watched = Arc::clone(&socket);
     let stream = Stream { first, socket };
     // one macro for both: the two connection types share no trait
     macro_rules! run {
@@ -65,9 +66,17 @@ pub(in crate::proxy) async fn serve(
             }
         }};
     }
-    let result = match protocol {
-        Protocol::Http2 => run!(http2().serve_connection(stream, service)),
-        _ => run!(http1().serve_connection(stream, service).with_upgrades()),
+    let serving = async {
+        match protocol {
+            Protocol::Http2 => run!(http2().serve_connection(stream, service)),
+            _ => run!(http1().serve_connection(stream, service).with_upgrades()),
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        result = serving => result,
+        // after a half-close nobody reads, so nobody else would see that the client is gone for good
+        () = socket::reset(&watched) => return,
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a client's HTTP connection broke off");
@@ -87,6 +96,8 @@ fn http1() -> conn::http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
+        // a FIN says that no further request comes, not that nobody waits: the client gets its answer, as from the server itself
+        .half_close(true)
         .max_buf_size(HTTP1_BUFFER_BYTES)
         .max_headers(HTTP1_HEADERS)
         .preserve_header_case(true)

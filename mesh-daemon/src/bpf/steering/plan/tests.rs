@@ -132,14 +132,16 @@ fn somebody_elses_route_in_our_table_is_named() {
 }
 
 #[test]
-fn removal_takes_only_what_is_ours() {
-    let (rules, routes) = ours();
+fn removal_takes_only_what_is_ours_wherever_it_stands() {
+    let (mut rules, routes) = ours();
     let elsewhere = with(&rules[0], |rule| rule.attributes[0] = RuleAttribute::Priority(100));
-    let present = [&rules[..], &[foreign(7), foreign(9), elsewhere]].concat();
-    let plan = removal(&settings(), &present, &routes);
+    rules.push(elsewhere);
+    let present = [&rules[..], &[foreign(7), foreign(9)]].concat();
+    assert_eq!(own_tables(&present), [1000].into());
+    let plan = removal(&present, &routes);
     assert_eq!(plan.delete_rules, rules);
     assert_eq!(plan.delete_routes, routes);
-    let nothing = removal(&settings(), &[foreign(8)], &[]);
+    let nothing = removal(&[foreign(8)], &[]);
     assert!(nothing.is_empty());
 }
 
