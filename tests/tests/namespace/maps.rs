@@ -86,7 +86,7 @@ async fn reach(kernel: &mut Kernel, case: &Case, pin_dir: &Path) -> Result<()> {
 }
 
 /// What stands in the pinned maps, read without the daemon's own code.
-fn read_back(pin_dir: &Path) -> Result<Tables> {
+pub(crate) fn read_back(pin_dir: &Path) -> Result<Tables> {
     let maps = pin_dir.join(format!("maps-v{}", layout::VERSION));
     let pinned = |name: &str| MapData::from_pin(maps.join(name)).with_context(|| name.to_owned());
     let ifaces: HashMap<_, u32, Iface> = Map::HashMap(pinned(names::MAP_IFACES)?).try_into()?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use mesh_daemon::model::dump_tables;
 use mesh_tests::{
     bench::wait_for,
     client::{self, Load, Version},
@@ -10,25 +11,52 @@ use mesh_tests::{
     tcp,
 };
 
-use crate::{all_answered, captured};
+use crate::{all_answered, captured, maps};
 
-/// Entries of the kernel half's maps.
-const MAP_ENTRIES: &str = "weft_bpf_map_entries";
+/// Tasks that the daemon runs.
+const TASKS: &str = "weft_tasks";
 /// Connections of the proxy that are open.
 const OPEN: &str = "weft_tcp_connections_open";
 
-fn wait_for_baseline(shop: &mut Shop, descriptors: usize, entries: f64) -> Result<()> {
-    let daemon = shop.daemon(0)?;
-    wait_for("the baseline", Duration::from_secs(60), || {
-        let open = daemon.process.descriptors()?;
-        ensure!(open <= descriptors, "{open} descriptors are open, {descriptors} were");
+/// What a daemon holds while nothing is under way.
+struct Baseline {
+    descriptors: usize,
+    tasks: f64,
+    /// Every entry of the pinned maps, read from the kernel.
+    tables: String,
+}
+
+impl Baseline {
+    fn now(shop: &mut Shop) -> Result<Self> {
+        let tables = dump_tables(&maps::read_back(&shop.bench.pin_dir(0))?);
+        let daemon = shop.daemon(0)?;
         let metrics = daemon.metrics()?;
-        let now = metrics.sum(MAP_ENTRIES, &[]);
-        ensure!((now - entries).abs() < 0.5, "{now} map entries, {entries} were");
-        let connections = metrics.sum(OPEN, &[]);
-        ensure!(connections < 0.5, "{connections} connections are open");
-        Ok(Some(()))
-    })
+        ensure!(metrics.has(TASKS), "the daemon does not count its tasks");
+        Ok(Self {
+            descriptors: daemon.process.descriptors()?,
+            tasks: metrics.sum(TASKS, &[]),
+            tables,
+        })
+    }
+
+    fn wait_for(&self, shop: &mut Shop) -> Result<()> {
+        wait_for("the baseline", Duration::from_secs(60), || {
+            let now = Self::now(shop)?;
+            let (open, before) = (now.descriptors, self.descriptors);
+            ensure!(open <= before, "{open} descriptors are open, {before} were");
+            let (tasks, before) = (now.tasks, self.tasks);
+            ensure!(tasks <= before, "{tasks} tasks run, {before} did");
+            ensure!(
+                now.tables == self.tables,
+                "the maps hold\n{}\nand held\n{}",
+                now.tables,
+                self.tables
+            );
+            let connections = shop.daemon(0)?.metrics()?.sum(OPEN, &[]);
+            ensure!(connections < 0.5, "{connections} connections are open");
+            Ok(Some(()))
+        })
+    }
 }
 
 #[test]
@@ -38,9 +66,8 @@ fn ten_thousand_short_connections_leave_nothing() {
         for target in [WEB4, WEB6] {
             all_answered(&shop.send(&Load::fresh(Version::Http1, target), 100)?)?;
         }
-        let daemon = shop.daemon(0)?;
-        let (descriptors, entries) = (daemon.process.descriptors()?, daemon.metrics()?.sum(MAP_ENTRIES, &[]));
-        let resident = daemon.process.status("VmRSS")?;
+        let baseline = Baseline::now(shop)?;
+        let resident = shop.daemon(0)?.process.status("VmRSS")?;
         let netns = &shop.client.netns;
         std::thread::scope(|scope| -> Result<()> {
             let senders: Vec<_> = [(WEB4, 4000), (WEB6, 4000)]
@@ -62,7 +89,7 @@ fn ten_thousand_short_connections_leave_nothing() {
                 tcp::reset(stream)?;
             }
         }
-        wait_for_baseline(shop, descriptors, entries)?;
+        baseline.wait_for(shop)?;
         let grown = shop.daemon(0)?.process.status("VmRSS")?.saturating_sub(resident);
         ensure!(grown < 32 << 10, "resident memory grew by {grown} KiB");
         Ok(())
