@@ -10,5 +10,7 @@ mod http;
 mod pool;
 #[path = "process/opaque.rs"]
 mod opaque;
+#[path = "process/truncation.rs"]
+mod truncation;
 #[path = "process/drain.rs"]
 mod drain;

@@ -25,8 +25,9 @@ pub const KEEPALIVE_PROBES: u32 = 4;
 /// Silence after which the upstream is dialled: where the client waits for the server's first word, this is the delay that it sees.
 pub const DETECT_SILENCE: Duration = Duration::from_millis(50);
 /// Time for a client that paused amid its first words to go on, if the server says nothing either; then they are passed on as they are.
-/// A lost segment comes again after about 200 ms, lost twice after 600 ms; a client that waits for an answer to half a line waits this long.
-pub const DETECT_PAUSE: Duration = Duration::from_secs(1);
+/// A lost segment comes again after about 200 ms. Not longer: a client of another protocol that waits for an answer to half a line waits
+/// this long for each connection.
+pub const DETECT_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes of the first read for detection. Grows up to [`DETECT_BYTES`] with what the client sends.
 pub const DETECT_READ_BYTES: usize = 4 * 1024;
 /// Bytes that detection looks at. Longer request lines are carried as opaque bytes; most servers refuse lines above 8 KiB.
@@ -63,9 +64,9 @@ pub const HTTP2_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Streams that one HTTP/2 client connection may have open; RFC 9113, 5.1.2 asks for at least 100.
 pub const HTTP2_STREAMS: u32 = 256;
 /// HTTP/2 receive window of a stream, in bytes: also what one slow reader may hold in memory.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// HTTP/2 receive window of a connection, in bytes.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// HTTP/2 receive window of a connection, in bytes: 32 streams that nobody reads, before they hold up the others.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Bytes that hyper buffers for sending on one HTTP/2 stream.
 pub const HTTP2_SEND_BYTES: usize = 256 * 1024;
 

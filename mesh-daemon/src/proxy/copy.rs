@@ -37,6 +37,9 @@ enum Broken {
 pub(super) async fn both(buffers: &Buffers, client: Stream, upstream: Stream, bytes: &Bytes) -> Outcome {
     let (client, said) = (client.socket, client.first);
     let (upstream, answered) = (upstream.socket, upstream.first);
+    // whatever ends this before both sides have (the daemon's death among it) must not look like an end of the data
+    socket::reset_on_close(&client);
+    socket::reset_on_close(&upstream);
     let outcome = {
         let mut up = pin!(one_way(buffers, &client, said, &upstream, &bytes.sent));
         let mut down = pin!(one_way(buffers, &upstream, answered, &client, &bytes.received));
@@ -72,9 +75,9 @@ pub(super) async fn both(buffers: &Buffers, client: Stream, upstream: Stream, by
             },
         }
     };
-    if outcome != Outcome::Completed {
-        socket::reset_on_close(&client);
-        socket::reset_on_close(&upstream);
+    if outcome == Outcome::Completed {
+        socket::end_in_order(&client);
+        socket::end_in_order(&upstream);
     }
     outcome
 }

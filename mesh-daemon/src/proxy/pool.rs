@@ -36,6 +36,9 @@ use crate::task;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     client: IpAddr,
+    /// HTTP/2: the client connection's port, else 0. Streams of one client connection share an upstream connection, as they would without us;
+    /// those of another would wait for windows and stream limits that they have no part in.
+    client_port: u16,
     /// The pod's UID: its address may pass to another pod while a connection idles.
     uid: Option<String>,
     source: Source,
@@ -135,7 +138,10 @@ impl Pool {
         early: Option<Arc<TcpStream>>,
         until: Instant,
     ) -> io::Result<Lease> {
-        let key = key(client, to);
+        let key = Key {
+            client_port: client.client.port(),
+            ..key(client, to)
+        };
         let slot = worker.pool.slot(&worker.shared.metrics, key, POOL_HTTP2_TOTAL);
         slot.used.set(Instant::now());
         let sender = match slot.open(&worker.shared.metrics) {
@@ -354,6 +360,7 @@ impl Slot {
 fn key(client: &Connection, to: &Candidate) -> Key {
     Key {
         client: client.client.ip(),
+        client_port: 0,
         uid: client.source.as_ref().map(|pod| pod.uid.clone()),
         source: to.source,
         endpoint: to.address,
@@ -367,6 +374,7 @@ mod tests {
     fn key(client: &str) -> Key {
         Key {
             client: client.parse().unwrap(),
+            client_port: 0,
             uid: None,
             source: Source::Preserve,
             endpoint: "10.0.0.9:80".parse().unwrap(),

@@ -32,6 +32,11 @@ pub(super) fn reset_on_close(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
+/// Makes the coming close an orderly one again.
+pub(super) fn end_in_order(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(None);
+}
+
 /// Sends a FIN after everything written so far.
 pub(super) fn shut_write(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).shutdown(Shutdown::Write)
@@ -100,6 +105,7 @@ impl Write for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        end_in_order(&self.socket);
         // a connection that the peer has reset has nothing left to end
         let _ = shut_write(&self.socket);
         Poll::Ready(Ok(()))

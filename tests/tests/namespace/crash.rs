@@ -12,7 +12,8 @@ use mesh_tests::{
     client::{Background, Load, Version},
     daemon::{DECISIONS, DaemonOptions, HANG_GUARD, WORKERS},
     hooks,
-    shop::{Shop, WEB4, WEB6},
+    shop::{SERVICE_PORTS, SERVICE_V4, SERVICE_V6, Shop, WEB4, WEB6},
+    tcp,
 };
 
 use crate::{all_answered, captured, captured_by, report};
@@ -165,7 +166,7 @@ fn a_pods_namespace_that_vanishes_in_a_transfer_harms_nobody_else() {
                 let download = || mesh_tests::client::once(&downloader.netns, Version::Http1, target, "/");
                 Ok(Some(crate::counting(shop, download)?.1).filter(|connections| *connections > 0))
             })?;
-            let mut stream = mesh_tests::tcp::connect(&downloader.netns, target)?;
+            let mut stream = tcp::connect(&downloader.netns, target)?;
             std::io::Write::write_all(&mut stream, b"GET /bytes/1073741824 HTTP/1.1\r\nhost: web\r\n\r\n")?;
             std::io::Read::read_exact(&mut stream, &mut vec![0; 1 << 20])?;
             shop.bench.remove_pod(&victim);
@@ -182,5 +183,24 @@ fn a_pods_namespace_that_vanishes_in_a_transfer_harms_nobody_else() {
             ensure!(open <= baseline, "{open} are open, {baseline} were");
             Ok(Some(()))
         })
+    });
+}
+
+#[test]
+fn what_a_dead_daemon_carried_is_reset_and_not_ended() {
+    captured(|shop| {
+        let mut open = Vec::new();
+        for address in [IpAddr::V4(SERVICE_V4), IpAddr::V6(SERVICE_V6)] {
+            let mut stream = tcp::connect(&shop.client.netns, (address, SERVICE_PORTS[1]).into())?;
+            tcp::echo(&mut stream, b"\0half of it")?;
+            open.push(stream);
+        }
+        shop.daemon(0)?.process.kill();
+        shop.daemons[0] = None;
+        for mut stream in open {
+            let end = tcp::read_to_end(&mut stream)?;
+            ensure!(end == tcp::End::Reset, "the client sees {end:?}");
+        }
+        Ok(())
     });
 }

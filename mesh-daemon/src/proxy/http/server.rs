@@ -52,6 +52,8 @@ pub(in crate::proxy) async fn serve(
         async { Ok::<_, Infallible>(exchange.await) }
     });
     let watched = Arc::clone(&socket);
+    // until hyper shuts it down in order: an answer that is cut must not look complete to a client that reads to the end
+    socket::reset_on_close(&socket);
     let stream = Stream { first, socket };
     // one macro for both: the two connection types share no trait
     macro_rules! run {
