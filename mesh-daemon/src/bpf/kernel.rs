@@ -204,7 +204,7 @@ impl Kernel {
         sync(&mut self.ifaces, &mut self.known.ifaces, &ifaces, &self.metrics)
     }
 
-    /// Lets the next [`Kernel::apply`] look at the kernel again instead of trusting what is known: mends what others changed.
+    /// Lets the next [`Kernel::attach`] and [`Kernel::capture`] look at the kernel again instead of trusting what is known: mends what others changed.
     pub fn distrust(&mut self) {
         self.known = Known::default();
         self.attached.forget();

@@ -13,14 +13,16 @@ use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::sleep,
 };
 
 use super::{
     Options, Shared, Worker,
-    bounds::{ACCEPT_PAUSE, CONNECTIONS_PER_WORKER, DRAIN_ACCEPT, LISTEN_BACKLOG},
-    outbound, socket,
+    bounds::{ACCEPT_PAUSE, CONNECTIONS_PER_CLIENT, CONNECTIONS_PER_WORKER, DRAIN_ACCEPT, LISTEN_BACKLOG},
+    outbound,
+    places::{Place, Places},
+    socket,
 };
 use crate::{drain, task};
 
@@ -33,7 +35,7 @@ pub(super) struct Accepted {
     /// The destination that it asked for.
     pub(super) destination: SocketAddr,
     /// Its place among the worker's connections.
-    pub(super) place: Rc<OwnedSemaphorePermit>,
+    pub(super) place: Rc<Place>,
 }
 
 /// One worker's transparent listeners. Packets reach them by `bpf_sk_assign` only, so their own address does not matter.
@@ -79,7 +81,7 @@ impl Listeners {
 /// Runs one worker on the current thread until the drain has been said and its last connection has ended.
 pub async fn serve(shared: Arc<Shared>, listeners: Listeners, drain: drain::Watch) {
     let worker = Worker::new(shared, drain);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_PER_WORKER as usize));
+    let places = Places::new(CONNECTIONS_PER_WORKER, CONNECTIONS_PER_CLIENT);
     let Listeners { v4, v6 } = listeners;
     let accepting = async {
         let v6 = async {
@@ -88,8 +90,8 @@ pub async fn serve(shared: Arc<Shared>, listeners: Listeners, drain: drain::Watc
             }
         };
         tokio::join!(accept(&worker, v4, &places), v6);
-        // every place is free again when the last connection has ended; a closed semaphore cannot happen
-        let _ = places.acquire_many(CONNECTIONS_PER_WORKER).await;
+        // every place is free again when the last connection has ended
+        places.all_free().await;
     };
     tokio::select! {
         () = accepting => {}
@@ -98,7 +100,7 @@ pub async fn serve(shared: Arc<Shared>, listeners: Listeners, drain: drain::Watc
 }
 
 /// Accepts until the drain and a little longer, so that no handshake that began before is cut off; the listener closes on return.
-async fn accept(worker: &Rc<Worker>, listener: std::net::TcpListener, places: &Arc<Semaphore>) {
+async fn accept(worker: &Rc<Worker>, listener: std::net::TcpListener, places: &Rc<Places>) {
     let opened = listener
         .set_nonblocking(true)
         .and_then(|()| Ok((listener.local_addr()?, TcpListener::from_std(listener)?)));
@@ -116,9 +118,9 @@ async fn accept(worker: &Rc<Worker>, listener: std::net::TcpListener, places: &A
     });
     loop {
         let next = async {
-            let place = place(worker, places).await?;
+            let permit = permit(worker, places).await?;
             match listener.accept().await {
-                Ok((socket, _)) => Some((place, socket)),
+                Ok((socket, _)) => Some((permit, socket)),
                 Err(error) => {
                     worker.shared.metrics.accept_failed(error.kind());
                     tracing::warn!(%error, "accept failed; trying again");
@@ -131,31 +133,29 @@ async fn accept(worker: &Rc<Worker>, listener: std::net::TcpListener, places: &A
             accepted = next => accepted,
             () = &mut closing => break,
         };
-        if let Some((place, socket)) = accepted {
-            start(worker, own, socket, place);
+        if let Some((permit, socket)) = accepted {
+            start(worker, own, socket, places, permit);
         }
     }
     // what the kernel has already accepted would be reset; no more than a backlog, whoever goes on connecting
     for _ in 0..LISTEN_BACKLOG {
-        let (Ok(place), Some(Ok((socket, _)))) =
-            (Arc::clone(places).try_acquire_owned(), listener.accept().now_or_never())
-        else {
+        let (Some(permit), Some(Ok((socket, _)))) = (places.try_permit(), listener.accept().now_or_never()) else {
             return;
         };
-        start(worker, own, socket, place);
+        start(worker, own, socket, places, permit);
     }
 }
 
-/// A place for one more connection; waits while all are taken.
-async fn place(worker: &Worker, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
-        return Some(place);
+/// The right to one more connection; waits while all places are taken.
+async fn permit(worker: &Worker, places: &Places) -> Option<OwnedSemaphorePermit> {
+    if let Some(permit) = places.try_permit() {
+        return Some(permit);
     }
     worker.shared.metrics.limit_reached("connections");
-    Arc::clone(places).acquire_owned().await.ok()
+    places.permit().await
 }
 
-fn start(worker: &Rc<Worker>, own: SocketAddr, socket: TcpStream, place: OwnedSemaphorePermit) {
+fn start(worker: &Rc<Worker>, own: SocketAddr, socket: TcpStream, places: &Rc<Places>, permit: OwnedSemaphorePermit) {
     let ends = socket::tune(&socket).and_then(|()| worker.shared.origin.ends(&socket));
     let (client, destination) = match ends {
         Ok(ends) => ends,
@@ -170,6 +170,11 @@ fn start(worker: &Rc<Worker>, own: SocketAddr, socket: TcpStream, place: OwnedSe
         socket::reset_on_close(&socket);
         return;
     }
+    let Some(place) = places.take(permit, client.ip()) else {
+        worker.shared.metrics.limit_reached("connections_per_client");
+        socket::reset_on_close(&socket);
+        return;
+    };
     let accepted = Accepted {
         socket: Arc::new(socket),
         client,

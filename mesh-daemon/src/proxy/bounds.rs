@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Connections that one worker carries at once. Each costs two descriptors; 16,384 stay below the usual limit of 65,536 for two workers.
 pub const CONNECTIONS_PER_WORKER: u32 = 16_384;
+/// Connections of one client that one worker carries at once: half, so that however many a pod opens, others find a place. More are reset.
+pub const CONNECTIONS_PER_CLIENT: u32 = CONNECTIONS_PER_WORKER / 2;
 /// SYNs that may wait for `accept()`, in connections. The kernel caps it at `net.core.somaxconn`, 4096 by default.
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Pause after a failed `accept()`: long enough not to spin while descriptors are short, short enough not to be noticed after.

@@ -5,6 +5,7 @@
 
 pub mod bounds;
 mod accept;
+mod places;
 mod identify;
 mod detect;
 mod outbound;

@@ -65,6 +65,14 @@ impl Failure {
         }
     }
 
+    /// The endpoint whose doing it was.
+    pub(super) fn endpoint(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Connect(endpoint, _) | Self::Unanswered(endpoint, _) => Some(*endpoint),
+            Self::NoEndpoint | Self::Unfinished(_) => None,
+        }
+    }
+
     /// The status of the mesh's own answer (RFC 9110, 15.6).
     pub(super) fn status(&self) -> hyper::StatusCode {
         match self {

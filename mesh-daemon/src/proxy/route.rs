@@ -68,6 +68,11 @@ impl Plan {
         of_service.chain(itself)
     }
 
+    /// The pod that owns an endpoint's address, if it is known.
+    pub fn owner(&self, endpoint: SocketAddr) -> Option<Arc<Workload>> {
+        self.snapshot.content.workload(endpoint.ip()).cloned()
+    }
+
     fn candidate(&self, address: SocketAddr, workload: Option<Arc<Workload>>) -> Candidate {
         Candidate {
             address,

@@ -3,21 +3,28 @@
 use std::io::ErrorKind;
 
 use mesh_daemon::model::AppProtocol::Detect;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::bench::{Bench, listener, reset, run};
 
-/// The answer's length is known by the connection's end only: the end must tell a cut.
+/// A client that has asked without a length in sight, and the server's side of it: the answer ends with the connection.
+async fn asked() -> (Bench, TcpStream, TcpStream) {
+    let (server, address) = listener().await;
+    let bench = Bench::new(Detect, &[address]);
+    let mut client = bench.connect().await;
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let (mut upstream, _) = server.accept().await.unwrap();
+    assert!(upstream.read(&mut [0; 1024]).await.unwrap() > 0);
+    (bench, client, upstream)
+}
+
 #[test]
 fn an_answer_without_a_length_that_is_reset_is_reset_for_the_client() {
     run(async {
-        let (server, address) = listener().await;
-        let bench = Bench::new(Detect, &[address]);
-        let mut client = bench.connect().await;
-        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-        let (mut upstream, _) = server.accept().await.unwrap();
-        let mut request = [0; 1024];
-        assert!(upstream.read(&mut request).await.unwrap() > 0);
+        let (_bench, mut client, mut upstream) = asked().await;
         upstream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhalf").await.unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"half") {
@@ -34,12 +41,7 @@ fn an_answer_without_a_length_that_is_reset_is_reset_for_the_client() {
 #[test]
 fn an_answer_without_a_length_that_ends_ends_for_the_client() {
     run(async {
-        let (server, address) = listener().await;
-        let bench = Bench::new(Detect, &[address]);
-        let mut client = bench.connect().await;
-        client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-        let (mut upstream, _) = server.accept().await.unwrap();
-        assert!(upstream.read(&mut [0; 1024]).await.unwrap() > 0);
+        let (_bench, mut client, mut upstream) = asked().await;
         upstream.write_all(b"HTTP/1.0 200 OK\r\n\r\nwhole").await.unwrap();
         drop(upstream);
         let mut answer = Vec::new();

@@ -9,10 +9,10 @@ mod upgrade;
 use std::{cell::Cell, rc::Rc};
 
 use hyper::{Request, Response, body::Incoming, header};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Worker, detect::Protocol, identify::Connection, outbound::Early, outcome::Failure, report::Exchange, route,
+    Worker, detect::Protocol, identify::Connection, outbound::Early, outcome::Failure, places::Place, report::Exchange,
+    route,
 };
 use body::Body;
 
@@ -24,7 +24,7 @@ struct Client {
     /// Dialled while the client kept silent: the first request's upstream.
     early: Cell<Option<Early>>,
     /// Held on by what outlives the HTTP connection: upgrades.
-    _place: Rc<OwnedSemaphorePermit>,
+    _place: Rc<Place>,
 }
 
 /// Carries one request: each is routed and balanced on its own.
@@ -70,6 +70,7 @@ async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Respons
             }
         }
         Err(failure) => {
+            report.parties.destination = failure.endpoint().and_then(|endpoint| plan.owner(endpoint));
             report.failed(&failure, connection.destination);
             own_answer(&failure, report)
         }
