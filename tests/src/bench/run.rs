@@ -89,6 +89,8 @@ impl Run {
         // busy only if somebody looks around in it: detached, it goes with him
         let _ = umount2(&self.bpffs(), MntFlags::MNT_DETACH);
         let _ = fs::remove_dir_all(&self.dir);
+        // the last one takes the folder of all with it; another run's keeps it
+        let _ = fs::remove_dir(RUNS_DIR);
         live().remove(self);
     }
 
