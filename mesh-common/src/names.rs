@@ -26,7 +26,7 @@ pub const MAP_COUNTERS: &str = "WEFT_COUNTERS";
 /// Ring buffer of [`crate::event::Event`].
 pub const MAP_EVENTS: &str = "WEFT_EVENTS";
 
-/// Every map that is pinned, in the order in which `detach` names them.
+/// Every map; all are pinned.
 pub const MAPS: [&str; 8] = [
     MAP_IFACES,
     MAP_SERVICES,

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::netlink::{Notifications, connect, dump};
+use super::netlink::{Notifications, connect, dump, groups};
 use crate::model::Facts;
 pub use derive::{Dumps, facts_from};
 
@@ -35,13 +35,6 @@ const REST_PER_READ: u32 = 4;
 const NEIGHBOUR_SETTLE: Duration = Duration::from_secs(1);
 /// Reads happen at least this often, should a notification ever be missed.
 const READ_PERIOD: Duration = Duration::from_secs(30);
-
-const RTNLGRP_LINK: u32 = 1;
-const RTNLGRP_NEIGH: u32 = 3;
-const RTNLGRP_IPV4_IFADDR: u32 = 5;
-const RTNLGRP_IPV4_ROUTE: u32 = 7;
-const RTNLGRP_IPV6_IFADDR: u32 = 9;
-const RTNLGRP_IPV6_ROUTE: u32 = 11;
 
 /// Why the node could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -114,16 +107,16 @@ struct Watched {
 impl Watched {
     fn open() -> Result<Self, FactsError> {
         let structure = [
-            RTNLGRP_LINK,
-            RTNLGRP_IPV4_IFADDR,
-            RTNLGRP_IPV4_ROUTE,
-            RTNLGRP_IPV6_IFADDR,
-            RTNLGRP_IPV6_ROUTE,
+            groups::RTNLGRP_LINK,
+            groups::RTNLGRP_IPV4_IFADDR,
+            groups::RTNLGRP_IPV4_ROUTE,
+            groups::RTNLGRP_IPV6_IFADDR,
+            groups::RTNLGRP_IPV6_ROUTE,
         ];
         let join = |groups: &[u32]| Notifications::join(NETLINK_ROUTE, groups).map_err(FactsError::Open);
         Ok(Self {
             structure: join(&structure)?,
-            neighbours: join(&[RTNLGRP_NEIGH])?,
+            neighbours: join(&[groups::RTNLGRP_NEIGH])?,
             handle: connect().map_err(FactsError::Open)?,
             rest: REST_MIN,
         })

@@ -106,16 +106,25 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
     }
 }
 
-/// Bytes both ways, to one endpoint.
-async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, first: Bytes, early: Option<Early>) {
-    let (plan, early) = match early {
+/// The plan of the early dial, if there was one, with its connection; else a new one.
+pub(super) fn planned(
+    worker: &Worker,
+    connection: &Connection,
+    early: Option<Early>,
+) -> (Plan, Option<(Arc<TcpStream>, Candidate)>) {
+    match early {
         Some(Early {
             socket,
             candidate,
             plan,
         }) => (plan, Some((socket, candidate))),
         None => (route::plan(&worker.shared.tables.load(), connection), None),
-    };
+    }
+}
+
+/// Bytes both ways, to one endpoint.
+async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, first: Bytes, early: Option<Early>) {
+    let (plan, early) = planned(worker, connection, early);
     let mut open = OpenConnection::new(&worker.shared, plan.parties(connection));
     let dialled = match early {
         Some(early) => Ok(early),

@@ -5,7 +5,10 @@ use std::{convert::Infallible, io, time::Duration};
 use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use tokio::time::sleep;
 
-use super::super::{netlink::Notifications, steering};
+use super::super::{
+    netlink::{Notifications, groups},
+    steering,
+};
 use crate::config::KernelSettings;
 
 /// A flush comes as a burst of notifications, often followed by the same program's new rules: look once it has settled. Far below the
@@ -17,13 +20,6 @@ const CHECK_REST: Duration = Duration::from_millis(200);
 const MEND_REST: Duration = Duration::from_secs(1);
 /// Checks happen at least this often, should a notification ever be missed.
 const CHECK_PERIOD: Duration = Duration::from_secs(30);
-
-const NFNLGRP_NFTABLES: u32 = 7;
-const RTNLGRP_LINK: u32 = 1;
-const RTNLGRP_IPV4_ROUTE: u32 = 7;
-const RTNLGRP_IPV4_RULE: u32 = 8;
-const RTNLGRP_IPV6_ROUTE: u32 = 11;
-const RTNLGRP_IPV6_RULE: u32 = 19;
 
 /// What was mended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +58,13 @@ impl Mended {
 /// If the kernel refuses notifications. A failed mend is logged and tried again.
 pub async fn keep(settings: &KernelSettings, mut mended: impl FnMut(Mended)) -> Result<Infallible, KeepError> {
     let failed = |what| move |error| KeepError { what, error };
-    let tables = Notifications::join(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]).map_err(failed("nftables"))?;
+    let tables = Notifications::join(NETLINK_NETFILTER, &[groups::NFNLGRP_NFTABLES]).map_err(failed("nftables"))?;
     let groups = [
-        RTNLGRP_LINK,
-        RTNLGRP_IPV4_ROUTE,
-        RTNLGRP_IPV4_RULE,
-        RTNLGRP_IPV6_ROUTE,
-        RTNLGRP_IPV6_RULE,
+        groups::RTNLGRP_LINK,
+        groups::RTNLGRP_IPV4_ROUTE,
+        groups::RTNLGRP_IPV4_RULE,
+        groups::RTNLGRP_IPV6_ROUTE,
+        groups::RTNLGRP_IPV6_RULE,
     ];
     let routes = Notifications::join(NETLINK_ROUTE, &groups).map_err(failed("routing"))?;
     loop {

@@ -11,8 +11,13 @@ use std::{cell::Cell, rc::Rc};
 use hyper::{Request, Response, body::Incoming, header};
 
 use super::{
-    Worker, detect::Protocol, identify::Connection, outbound::Early, outcome::Failure, places::Place, report::Exchange,
-    route,
+    Worker,
+    detect::Protocol,
+    identify::Connection,
+    outbound::{self, Early},
+    outcome::Failure,
+    places::Place,
+    report::Exchange,
 };
 use body::Body;
 
@@ -36,14 +41,7 @@ async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Respons
         early,
         ..
     } = &*client;
-    let (plan, early) = match early.take() {
-        Some(Early {
-            socket,
-            candidate,
-            plan,
-        }) => (plan, Some((socket, candidate))),
-        None => (route::plan(&worker.shared.tables.load(), connection), None),
-    };
+    let (plan, early) = outbound::planned(worker, connection, early.take());
     let mut report = Exchange::new(&worker.shared, plan.parties(connection), version(&request));
     let upgrade = upgrade::asked(&mut request);
     headers::request(request.headers_mut(), *protocol, upgrade.is_some());
