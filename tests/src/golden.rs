@@ -6,6 +6,7 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -173,6 +174,8 @@ fn inputs(facts: &Path, manifests: &Path) -> Result<Inputs> {
             .iter()
             .map(|range| range.parse())
             .collect::<Result<_, _>>()?,
+        debounce_after: Duration::ZERO,
+        debounce_max: Duration::ZERO,
     };
     Ok(manifest::read_dir(manifests)?.inputs(&options, &file.facts()))
 }

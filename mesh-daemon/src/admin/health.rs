@@ -21,14 +21,16 @@ pub(super) fn answer(get: &Get, readiness: &Readiness, draining: bool) -> Option
 }
 
 fn ready(items: &[(String, State)], draining: bool, verbose: bool) -> Reply {
-    let pending = items.iter().any(|(_, state)| *state == State::Pending);
+    let pending = items.iter().any(|(_, state)| matches!(state, State::Pending(_)));
     let mut body = String::new();
     for (what, state) in items {
         // writing to a String cannot fail
         let _ = match state {
-            State::Pending => writeln!(body, "[-]{what} pending"),
-            State::Ready if verbose => writeln!(body, "[+]{what} ok"),
-            State::Ready => Ok(()),
+            State::Pending(None) => writeln!(body, "[-]{what} pending"),
+            State::Pending(Some(why)) => writeln!(body, "[-]{what} pending: {why}"),
+            State::Ready(None) if verbose => writeln!(body, "[+]{what} ok"),
+            State::Ready(Some(note)) if verbose => writeln!(body, "[+]{what} ok, but: {note}"),
+            State::Ready(_) => Ok(()),
         };
     }
     let (status, end) = match (draining, pending) {
@@ -55,8 +57,8 @@ mod tests {
 
     #[test]
     fn readiness_in_words() {
-        let pods = || ("list of Pods".to_owned(), State::Ready);
-        let bpf = || ("BPF programs".to_owned(), State::Pending);
+        let pods = || ("list of Pods".to_owned(), State::Ready(None));
+        let bpf = || ("BPF programs".to_owned(), State::Pending(None));
         for (items, draining, query, status, body) in [
             (vec![], false, "", 200, "ok\n"),
             (vec![pods()], false, "", 200, "ok\n"),

@@ -20,7 +20,9 @@ const ANY: &str = "127.0.0.1:0";
 fn settings(metrics: &str, health: &str, socket: &Path) -> Settings {
     Settings {
         node: NodeName("n".to_owned()),
-        manifests: "/m".into(),
+        source: crate::config::Source::Manifests("/m".into()),
+        debounce_after: Duration::ZERO,
+        debounce_max: Duration::ZERO,
         pod_cidrs: Vec::new(),
         workers: std::num::NonZeroU32::MIN,
         metrics_addr: metrics.parse().unwrap(),

@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     bpf::{self, Applied, Kernel, ListenerFds},
     config::Settings,
-    model::{Capture, Content, Snapshot},
+    model::{Ack, Capture, Content, Snapshot},
     proxy,
     ready::Pending,
 };
@@ -31,6 +31,8 @@ pub(super) struct Applier<'a> {
     pub(super) listeners: Option<Vec<ListenerFds>>,
     /// Dropped when every program stands and the listeners are handed over.
     pub(super) attached: Option<Pending>,
+    /// Where it says what is applied.
+    pub(super) ack: watch::Sender<Option<Ack>>,
     /// What was last said about interfaces without a program: a retry every second must not fill the log.
     pub(super) failures: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl Applier<'_> {
         };
         tracing::debug!(generation = %snapshot.generation, "applied to the kernel");
         self.report(&applied);
+        self.acknowledge(snapshot, &applied);
         if let Some(listeners) = &self.listeners
             && let Some(pending) = self.attached.take_if(|_| !applied.held_back)
         {
@@ -94,6 +97,15 @@ impl Applier<'_> {
             self.say_ready(&snapshot.content);
         }
         Ok((!applied.failed.is_empty()).then(|| Instant::now() + RETRY_AFTER))
+    }
+
+    fn acknowledge(&self, snapshot: &Arc<Snapshot>, applied: &Applied) {
+        let unattached = applied.failed.iter().map(|(index, error)| (*index, error.to_string()));
+        self.ack.send_replace(Some(Ack {
+            snapshot: Arc::clone(snapshot),
+            unattached: unattached.collect(),
+            held_back: applied.held_back,
+        }));
     }
 
     fn report(&mut self, applied: &Applied) {

@@ -9,9 +9,9 @@ use super::{apply::Applier, signal::Signals, workers::Workers};
 use crate::{
     admin::{self, Bound},
     bpf,
-    config::Settings,
+    config::{self, Settings},
     drain,
-    model::{Facts, Snapshot},
+    model::{Ack, Facts, Snapshot},
     proxy,
     ready::{Pending, Readiness},
     task, watch as objects,
@@ -57,16 +57,22 @@ async fn serve(
     let (facts, facts_seen) = watch::channel::<Option<Facts>>(None);
     let observing = task::scoped("facts", bpf::facts::observe(facts));
     let (publish, mut snapshots) = watch::channel::<Option<Arc<Snapshot>>>(None);
-    let source = objects::Source::Manifests(settings.manifests.clone());
+    let (ack, acks) = watch::channel::<Option<Ack>>(None);
     let options = objects::Options {
         node: settings.node.clone(),
         pod_cidrs: settings.pod_cidrs.clone(),
+        debounce_after: settings.debounce_after,
+        debounce_max: settings.debounce_max,
     };
-    let pending = objects::pending(&readiness);
+    let ends = objects::Ends {
+        facts: facts_seen,
+        snapshots: publish,
+        acks,
+    };
     let object_metrics = objects::Metrics::new(&registry);
     let watching = task::scoped(
         "watch",
-        objects::run(source, options, facts_seen, publish, pending, object_metrics),
+        objects::run(source(settings), options, ends, readiness.clone(), object_metrics),
     );
 
     let (signal, draining) = drain::channel();
@@ -95,6 +101,7 @@ async fn serve(
         shared,
         listeners: Some(workers.listeners()),
         attached: Some(attached),
+        ack,
         failures: Vec::new(),
     };
     tokio::select! {
@@ -106,6 +113,21 @@ async fn serve(
         () = signals.terminate() => {}
     }
     drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await
+}
+
+fn source(settings: &Settings) -> objects::Source {
+    match settings.source.clone() {
+        config::Source::Manifests(path) => objects::Source::Manifests(path),
+        config::Source::Cluster {
+            kubeconfig,
+            state_dir,
+            state_age_max,
+        } => objects::Source::Cluster(objects::ClusterSource {
+            kubeconfig,
+            state_dir,
+            state_age_max,
+        }),
+    }
 }
 
 /// Lets open connections end, within the drain timeout; what holds them up goes on being mended.

@@ -52,6 +52,40 @@ pub(super) struct RunArgs {
     #[arg(long, env = "WEFT_MANIFESTS", hide_env = true, value_name = "DIR", help_heading = help::SOURCE)]
     pub(super) manifests: Option<PathBuf>,
 
+    /// Kubeconfig file of the API server to watch [default: the pod's ServiceAccount, in a cluster]
+    ///
+    /// Without it and without --manifests, a daemon that runs as a pod uses its ServiceAccount. An API server that does not answer is tried
+    /// again and again; meanwhile the last good state serves.
+    #[arg(long, env = "WEFT_KUBECONFIG", hide_env = true, value_name = "FILE", conflicts_with = "manifests", help_heading = help::SOURCE)]
+    pub(super) kubeconfig: Option<PathBuf>,
+
+    /// Directory where the last good state of the API server's objects is kept
+    ///
+    /// A daemon that starts while the API server is away serves from it. Made if absent. Not used with --manifests.
+    #[arg(long, env = "WEFT_STATE_DIR", hide_env = true, value_name = "DIR", default_value = "/var/lib/weft", help_heading = help::SOURCE)]
+    pub(super) state_dir: PathBuf,
+
+    /// Oldest state that is still served from, up to 30d
+    ///
+    /// A number with the unit s, m, h or d.
+    #[arg(long, env = "WEFT_STATE_AGE_MAX", hide_env = true, value_name = "TIME", default_value = "24h", value_parser = value::age,
+        help_heading = help::SOURCE)]
+    pub(super) state_age_max: Duration,
+
+    /// How long it must be quiet before changes are applied, up to 60m
+    ///
+    /// Merges a burst of changes into one. A number with the unit ms, s or m.
+    #[arg(long, env = "WEFT_DEBOUNCE_AFTER", hide_env = true, value_name = "TIME", default_value = "10ms", value_parser = value::duration,
+        help_heading = help::SOURCE)]
+    pub(super) debounce_after: Duration,
+
+    /// Longest time that a change waits for quiet, up to 60m
+    ///
+    /// Not less than --debounce-after.
+    #[arg(long, env = "WEFT_DEBOUNCE_MAX", hide_env = true, value_name = "TIME", default_value = "100ms", value_parser = value::duration,
+        help_heading = help::SOURCE)]
+    pub(super) debounce_max: Duration,
+
     /// Name of this node's Node object [default: $NODE_NAME, else the host name in lower case]
     ///
     /// Only pods of this node are captured. Give it when the Node object is named otherwise than the host; in a DaemonSet, set the

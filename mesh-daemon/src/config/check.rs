@@ -6,12 +6,13 @@ use std::{
     num::NonZeroU32,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use mesh_common::settings::WORKERS_MAX;
 
 use super::{
-    KernelSettings, LogSettings, Settings,
+    KernelSettings, LogSettings, Settings, Source,
     args::{KernelArgs, LogArgs, RunArgs},
 };
 use crate::{
@@ -45,6 +46,8 @@ pub(super) struct Host {
     pub(super) cpus: u32,
     /// The variable RUST_LOG.
     pub(super) rust_log: Option<String>,
+    /// Whether Kubernetes runs this process: the variable KUBERNETES_SERVICE_HOST is set.
+    pub(super) in_cluster: bool,
     /// Names of all variables that are set.
     pub(super) variables: BTreeSet<String>,
 }
@@ -53,8 +56,18 @@ pub(super) struct Host {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Nothing says where objects come from.
-    #[error("no source of Kubernetes objects: name a directory of manifests with --manifests DIR")]
+    #[error(
+        "no source of Kubernetes objects, and this is no pod: name a kubeconfig with --kubeconfig FILE, or a directory of manifests with --manifests DIR"
+    )]
     NoSource,
+    /// The bound is below what it bounds.
+    #[error("--debounce-max {max:?} is less than --debounce-after {after:?}: raise the one or lower the other")]
+    Debounce {
+        /// `--debounce-after`.
+        after: Duration,
+        /// `--debounce-max`.
+        max: Duration,
+    },
     /// The Node's name is not one that Kubernetes would take.
     #[error(
         "the node name {0:?} cannot be a Node's: set --node-name to lower-case letters, digits, `-` and `.`, at most 253 bytes"
@@ -115,6 +128,11 @@ pub enum ConfigError {
 pub(super) fn run(args: RunArgs, host: &Host) -> Result<Settings, ConfigError> {
     let RunArgs {
         manifests,
+        kubeconfig,
+        state_dir,
+        state_age_max,
+        debounce_after,
+        debounce_max,
         node_name,
         pod_cidr,
         workers,
@@ -132,8 +150,24 @@ pub(super) fn run(args: RunArgs, host: &Host) -> Result<Settings, ConfigError> {
         return Err(ConfigError::SocketPath(admin_socket));
     }
     absolute("--admin-socket", &admin_socket)?;
+    absolute("--state-dir", &state_dir)?;
+    if debounce_max < debounce_after {
+        let (after, max) = (debounce_after, debounce_max);
+        return Err(ConfigError::Debounce { after, max });
+    }
+    let source = match (manifests, kubeconfig) {
+        (Some(manifests), _) => Source::Manifests(manifests),
+        (None, None) if !host.in_cluster => return Err(ConfigError::NoSource),
+        (None, kubeconfig) => Source::Cluster {
+            kubeconfig,
+            state_dir,
+            state_age_max,
+        },
+    };
     Ok(Settings {
-        manifests: manifests.ok_or(ConfigError::NoSource)?,
+        source,
+        debounce_after,
+        debounce_max,
         node: node(node_name, host)?,
         pod_cidrs: pod_cidr,
         workers: NonZeroU32::new(workers.unwrap_or(host.cpus).min(WORKERS_MAX)).unwrap_or(NonZeroU32::MIN),

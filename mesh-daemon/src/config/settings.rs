@@ -14,10 +14,14 @@ use crate::{
 pub struct Settings {
     /// This node's name, as its Node object has it.
     pub node: NodeName,
-    /// Directory of Kubernetes manifests: the source of objects.
-    pub manifests: PathBuf,
+    /// Where objects come from.
+    pub source: Source,
     /// Pod ranges beside those that Node objects announce in `spec.podCIDRs`.
     pub pod_cidrs: Vec<IpNet>,
+    /// How long it must be quiet before changes are published.
+    pub debounce_after: Duration,
+    /// Longest time that a change waits for quiet; not below `debounce_after`.
+    pub debounce_max: Duration,
     /// Workers: one current-thread runtime each.
     pub workers: NonZeroU32,
     /// Where `/metrics` is served.
@@ -30,6 +34,22 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// What the kernel half needs.
     pub kernel: KernelSettings,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A directory of Kubernetes manifests.
+    Manifests(PathBuf),
+    /// An API server.
+    Cluster {
+        /// A kubeconfig file; none for the ServiceAccount that Kubernetes mounts into a pod.
+        kubeconfig: Option<PathBuf>,
+        /// Directory of the last good state.
+        state_dir: PathBuf,
+        /// A state older than this is refused.
+        state_age_max: Duration,
+    },
 }
 
 /// What is written into the node's kernel; `detach` reads the same flags.

@@ -8,7 +8,7 @@ use clap::{
 };
 
 use super::{
-    ConfigError, KernelSettings, LogSettings, Settings,
+    ConfigError, KernelSettings, LogSettings, Settings, Source,
     args::{Cli, DetachArgs, Sub},
     check::{self, Host},
 };
@@ -76,6 +76,7 @@ pub fn command_line() -> Result<Invocation, Stop> {
         host_name: host_name.unwrap_or_default(),
         cpus,
         rust_log: std::env::var("RUST_LOG").ok(),
+        in_cluster: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
         variables: std::env::vars_os()
             .filter_map(|(name, _)| name.into_string().ok())
             .collect(),
@@ -118,10 +119,11 @@ fn invocation(cli: Cli, host: &Host) -> Result<Invocation, ConfigError> {
 /// What only a look at the file system shows. A directory that is not there yet may come, so it is no error here.
 fn places(command: &Command) -> Result<(), ConfigError> {
     match command {
-        Command::Run(settings) if settings.manifests.is_file() => {
-            Err(ConfigError::ManifestsFile(settings.manifests.clone()))
-        }
-        Command::Run(_) | Command::Detach(_) => Ok(()),
+        Command::Run(settings) => match &settings.source {
+            Source::Manifests(path) if path.is_file() => Err(ConfigError::ManifestsFile(path.clone())),
+            Source::Manifests(_) | Source::Cluster { .. } => Ok(()),
+        },
+        Command::Detach(_) => Ok(()),
     }
 }
 

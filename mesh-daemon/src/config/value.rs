@@ -24,6 +24,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     duration.filter(|duration| *duration <= DRAIN_MAX).ok_or_else(refused)
 }
 
+/// Oldest state that can be asked for: a month. Older than that, hardly an address in it is still true.
+pub(super) const AGE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// `90s`, `30m`, `24h`, `7d`.
+pub(super) fn age(text: &str) -> Result<Duration, String> {
+    let refused = || "use a number and a unit, s, m, h or d, up to 30d, as in 24h".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| refused())?;
+    let seconds_each = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(refused()),
+    };
+    let age = number.checked_mul(seconds_each).map(Duration::from_secs);
+    age.filter(|age| *age <= AGE_MAX).ok_or_else(refused)
+}
+
 /// `4096`, `0x1000`.
 pub(super) fn mark(text: &str) -> Result<u32, String> {
     let parsed = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {

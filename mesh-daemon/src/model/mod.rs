@@ -1,5 +1,6 @@
 //! The brain, pure: [`Inputs`] in, [`Content`] out. No I/O, no clock, no lock, no log, no async.
 
+mod ack;
 mod inputs;
 mod build;
 mod owners;
@@ -14,6 +15,7 @@ mod dump;
 #[cfg(test)]
 mod tests;
 
+pub use ack::Ack;
 pub use build::build;
 pub use diff::Diff;
 pub use dump::{dump, dump_tables};

@@ -1,8 +1,14 @@
-//! Kubernetes objects from a directory of manifests → trimmed inputs → published snapshots. The API server will be another [`Source`].
+//! Kubernetes objects, from the API server or a directory of manifests → trimmed inputs → published snapshots; what became of them is
+//! written back.
 
 mod publish;
+mod origin;
 pub mod manifest;
 mod changes;
+mod cluster;
+mod status;
+mod state;
+mod local;
 pub mod objects;
 mod document;
 mod convert;
@@ -13,7 +19,7 @@ mod namespace;
 mod node;
 mod metrics;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -22,8 +28,8 @@ pub use metrics::Metrics;
 
 use crate::{
     ids::NodeName,
-    model::{Facts, Snapshot},
-    ready::{self, Readiness},
+    model::{Ack, Facts, Snapshot},
+    ready::Readiness,
 };
 
 /// Where objects come from.
@@ -31,15 +37,43 @@ use crate::{
 pub enum Source {
     /// A directory of manifests, as `kubectl get -o yaml` prints them.
     Manifests(PathBuf),
+    /// An API server.
+    Cluster(ClusterSource),
 }
 
-/// What the model must know beside objects and facts.
+/// An API server, and what the daemon keeps for the time that it is away.
+#[derive(Clone, Debug)]
+pub struct ClusterSource {
+    /// A kubeconfig file; none for the ServiceAccount that Kubernetes mounts into a pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Directory of the last good state.
+    pub state_dir: PathBuf,
+    /// A state older than this is refused.
+    pub state_age_max: Duration,
+}
+
+/// What the model and the publisher must know beside objects and facts.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// This node.
     pub node: NodeName,
     /// Pod ranges from the settings, beside the Nodes' own.
     pub pod_cidrs: Vec<IpNet>,
+    /// How long it must be quiet before changes are published, so that a burst makes one snapshot.
+    pub debounce_after: Duration,
+    /// Longest time that a change waits for quiet.
+    pub debounce_max: Duration,
+}
+
+/// The room's ends to the others.
+#[derive(Debug)]
+pub struct Ends {
+    /// What the kernel says of this node.
+    pub facts: watch::Receiver<Option<Facts>>,
+    /// Where snapshots are published.
+    pub snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    /// What kernel and proxy hold.
+    pub acks: watch::Receiver<Option<Ack>>,
 }
 
 /// Why objects cannot be had at all.
@@ -77,54 +111,39 @@ pub enum Error {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The kubeconfig, or what a pod is given, cannot be used.
+    #[error("{0}")]
+    Client(String),
 }
 
-/// Held until every kind has been listed once.
-#[derive(Debug)]
-pub struct Pending {
-    _kinds: Vec<ready::Pending>,
-}
-
-/// The node is not ready before every kind has been listed once.
-#[must_use]
-pub fn pending(readiness: &Readiness) -> Pending {
-    let wait = |kind: &objects::Kind| readiness.wait_for(format!("list of {}", kind.plural()));
-    Pending {
-        _kinds: objects::Kind::ALL.iter().map(wait).collect(),
-    }
-}
-
-/// Publishes snapshots until the sender of facts is gone.
+/// Publishes snapshots until the sender of facts is gone. `readiness` is told what is waited for before the first await.
 ///
 /// # Errors
-/// If the source cannot be read at the start.
+/// If the source cannot be read at the start, or can never be.
 pub async fn run(
     source: Source,
     options: Options,
-    mut facts: watch::Receiver<Option<Facts>>,
-    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
-    pending: Pending,
+    ends: Ends,
+    readiness: Readiness,
     metrics: Metrics,
 ) -> Result<(), Error> {
-    let Source::Manifests(path) = source;
-    // watched before it is read: a change in between is read again
-    let mut changes = changes::Changes::of(path.clone())?;
-    let mut directory = manifest::Directory::open(path)?;
-    drop(pending);
-    let mut objects = directory.objects();
+    let Ends {
+        mut facts,
+        snapshots,
+        acks,
+    } = ends;
+    let mut origin = origin::Origin::open(source, &options, acks, &readiness, &metrics).await?;
     let mut publisher = publish::Publisher::new(options, snapshots, metrics);
     loop {
         let latest = facts.borrow_and_update().clone();
-        publisher.publish(&objects, latest.as_ref());
+        if origin.is_complete() {
+            publisher.publish(origin.objects(), latest.as_ref());
+        }
         tokio::select! {
             changed = facts.changed() => if changed.is_err() {
                 return Ok(());
             },
-            () = changes.next() => {
-                directory.refresh();
-                changes.renew(directory.is_gone());
-                objects = directory.objects();
-            }
+            () = origin.changed() => {}
         }
     }
 }

@@ -67,7 +67,7 @@ const BORDERS: [Border; 5] = [
 ];
 
 /// The crates that the brain may use, as paths name them.
-const MODEL_CRATES: [&str; 2] = ["ipnet", "mesh_common"];
+const MODEL_CRATES: [&str; 3] = ["ipnet", "mesh_common", "serde"];
 /// Parts of std that act, wait, or know the time.
 const MODEL_STD: [&str; 11] = [
     "std::env",
@@ -168,7 +168,7 @@ fn purity(source: &Source, name: &Name, dependencies: &[String]) -> Option<(Rule
         (
             Rule::Model,
             format!(
-                "`model` is pure: std's plain types, ids, ipnet and mesh-common; not `{}`",
+                "`model` is pure: std's plain types, ids, ipnet, serde and mesh-common; not `{}`",
                 name.segments.join("::")
             ),
         )

@@ -15,6 +15,7 @@ fn host() -> Host {
         host_name: "Node-A.example".to_owned(),
         cpus: 3,
         rust_log: None,
+        in_cluster: false,
         variables: BTreeSet::new(),
     }
 }
@@ -48,7 +49,9 @@ fn the_default_is_to_run() {
         defaults,
         Settings {
             node: crate::ids::NodeName("node-a.example".to_owned()),
-            manifests: "/m".into(),
+            source: Source::Manifests("/m".into()),
+            debounce_after: Duration::from_millis(10),
+            debounce_max: Duration::from_millis(100),
             pod_cidrs: Vec::new(),
             workers: NonZeroU32::new(3).unwrap(),
             metrics_addr: "127.0.0.1:9490".parse().unwrap(),
@@ -69,14 +72,16 @@ fn the_default_is_to_run() {
 #[test]
 fn every_flag_reaches_its_setting() {
     let all = settings(
-        "--manifests /m --node-name n1 --pod-cidr 10.1.0.0/16,fd00::/48 --pod-cidr 10.2.0.0/16 --workers 2 \
+        "--manifests /m --debounce-after 20ms --debounce-max 1s --node-name n1 --pod-cidr 10.1.0.0/16,fd00::/48 --pod-cidr 10.2.0.0/16 --workers 2 \
          --metrics-addr 0.0.0.0:1 --health-addr [::1]:2 --admin-socket /a --drain-timeout 2m --attach clsact --bpffs-dir /b \
          --mark-mask 0x700000 --mark-steer 0x100000 --mark-transparent 0x200000 --mark-own 0x300000 --route-table 7 \
          --rule-preference 32763",
     );
     let expected = Settings {
         node: crate::ids::NodeName("n1".to_owned()),
-        manifests: "/m".into(),
+        source: Source::Manifests("/m".into()),
+        debounce_after: Duration::from_millis(20),
+        debounce_max: Duration::from_secs(1),
         pod_cidrs: ["10.1.0.0/16", "fd00::/48", "10.2.0.0/16"]
             .map(|cidr| cidr.parse().unwrap())
             .to_vec(),
@@ -305,7 +310,7 @@ fn manifests_are_a_directory() {
         (file, false),
     ] {
         let found = places(&Command::Run(Box::new(Settings {
-            manifests: path.clone(),
+            source: Source::Manifests(path.clone()),
             ..settings("--manifests /m")
         })));
         assert_eq!(found.is_ok(), good, "{}: {found:?}", path.display());

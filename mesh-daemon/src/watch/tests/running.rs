@@ -11,7 +11,7 @@ use crate::{
     model::{Facts, Snapshot},
     ready::Readiness,
     task,
-    watch::{self as room, Error, Metrics, Options, Source},
+    watch::{self as room, Ends, Error, Metrics, Options, Source},
 };
 
 /// Far more than any change takes; only a broken build waits so long.
@@ -33,15 +33,22 @@ impl Running {
         let options = Options {
             node: NodeName("n1".into()),
             pod_cidrs: Vec::new(),
+            debounce_after: Duration::from_millis(1),
+            debounce_max: Duration::from_millis(10),
+        };
+        let (_, acks) = watch::channel(None);
+        let ends = Ends {
+            facts: facts_seen,
+            snapshots: publish,
+            acks,
         };
         let ended = task::spawn(
             "watch",
             room::run(
                 Source::Manifests(dir.to_owned()),
                 options,
-                facts_seen,
-                publish,
-                room::pending(&readiness),
+                ends,
+                readiness.clone(),
                 Metrics::new(&registry),
             ),
         );

@@ -1,0 +1,94 @@
+//! Where objects come from, as the publisher sees it: something that changes, and what it holds now.
+
+use tokio::sync::watch;
+
+use super::{
+    Error, Metrics, Options, Source,
+    changes::Changes,
+    cluster::Cluster,
+    manifest::Directory,
+    objects::{Kind, Objects},
+};
+use crate::{model::Ack, ready::Readiness};
+
+/// An open [`Source`].
+pub(super) enum Origin {
+    /// Files.
+    Directory {
+        /// What they say.
+        directory: Directory,
+        /// When they change.
+        changes: Changes,
+        /// What they said last.
+        objects: Objects,
+    },
+    /// An API server.
+    Cluster(Box<Cluster>),
+}
+
+impl Origin {
+    /// Reads what can be read at once, and tells readiness what is waited for.
+    pub(super) async fn open(
+        source: Source,
+        options: &Options,
+        acks: watch::Receiver<Option<Ack>>,
+        readiness: &Readiness,
+        metrics: &Metrics,
+    ) -> Result<Self, Error> {
+        match source {
+            Source::Manifests(path) => {
+                let pending: Vec<_> = Kind::ALL
+                    .iter()
+                    .map(|kind| readiness.wait_for(format!("list of {}", kind.plural())))
+                    .collect();
+                // watched before it is read: a change in between is read again
+                let changes = Changes::of(path.clone())?;
+                let directory = Directory::open(path)?;
+                drop(pending);
+                let objects = directory.objects();
+                Ok(Self::Directory {
+                    directory,
+                    changes,
+                    objects,
+                })
+            }
+            Source::Cluster(source) => {
+                let cluster = Cluster::open(source, options, acks, readiness, metrics).await?;
+                Ok(Self::Cluster(Box::new(cluster)))
+            }
+        }
+    }
+
+    /// Returns once the objects may say something new. Cancel-safe.
+    pub(super) async fn changed(&mut self) {
+        match self {
+            Self::Directory {
+                directory,
+                changes,
+                objects,
+            } => {
+                changes.next().await;
+                directory.refresh();
+                changes.renew(directory.is_gone());
+                *objects = directory.objects();
+            }
+            Self::Cluster(cluster) => cluster.changed().await,
+        }
+    }
+
+    /// Whether every kind has had its first full list: nothing is published before.
+    pub(super) fn is_complete(&self) -> bool {
+        match self {
+            Self::Directory { .. } => true,
+            Self::Cluster(cluster) => cluster.is_complete(),
+        }
+    }
+
+    /// What a list of every kind would say now.
+    pub(super) fn objects(&self) -> &Objects {
+        match self {
+            Self::Directory { objects, .. } => objects,
+            Self::Cluster(cluster) => cluster.objects(),
+        }
+    }
+}
