@@ -1,16 +1,12 @@
 //! Runs `mesh-daemon` on a node of the bench and asks it what it sees.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use crate::{
+    announce::Announce,
     bench::{Bench, Node, shell, wait_for},
     client,
     metrics::Metrics,
@@ -70,8 +66,8 @@ impl Daemon {
     ///
     /// # Errors
     /// If it ends, or is not ready within [`HANG_GUARD`].
-    pub fn start(bench: &Bench, node: usize, manifests: &Path, options: &DaemonOptions) -> Result<Self> {
-        let mut daemon = Self::spawn(bench, node, manifests, options)?;
+    pub fn start(bench: &Bench, node: usize, objects: &impl Announce, options: &DaemonOptions) -> Result<Self> {
+        let mut daemon = Self::spawn(bench, node, objects, options)?;
         daemon.wait_ready()?;
         Ok(daemon)
     }
@@ -80,8 +76,8 @@ impl Daemon {
     ///
     /// # Errors
     /// If it was not built.
-    pub fn spawn(bench: &Bench, node: usize, manifests: &Path, options: &DaemonOptions) -> Result<Self> {
-        let command = command(bench, node, manifests, options)?;
+    pub fn spawn(bench: &Bench, node: usize, objects: &impl Announce, options: &DaemonOptions) -> Result<Self> {
+        let command = command(bench, node, objects, options)?;
         let node = bench.nodes[node].clone();
         let process = Process::start(command, &log(bench, &node))?;
         Ok(Self { process, node })
@@ -163,7 +159,7 @@ impl Daemon {
 ///
 /// # Errors
 /// If it was not built.
-pub fn command(bench: &Bench, node: usize, manifests: &Path, options: &DaemonOptions) -> Result<Command> {
+pub fn command(bench: &Bench, node: usize, objects: &impl Announce, options: &DaemonOptions) -> Result<Command> {
     let DaemonOptions {
         attach,
         workers,
@@ -181,8 +177,7 @@ pub fn command(bench: &Bench, node: usize, manifests: &Path, options: &DaemonOpt
         }
     };
     command
-        .arg("--manifests")
-        .arg(manifests)
+        .args(objects.daemon_args(&own.name)?)
         .args(["--node-name", &own.name])
         .arg("--bpffs-dir")
         .arg(bench.pin_dir(node))

@@ -1,6 +1,7 @@
 //! Weft's test bench: nodes and pods in network namespaces, a stand-in for kube-proxy, real clients and servers, and the demo that is made
 //! of them.
 
+pub mod announce;
 pub mod bench;
 pub mod client;
 pub mod daemon;

@@ -27,6 +27,8 @@ pub struct PodManifest {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its label `app`, which Services select.
+    pub app: String,
     /// Its node's name.
     pub node: String,
     /// `status.podIPs`.
@@ -49,6 +51,7 @@ impl PodManifest {
         Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
+            app: name.to_owned(),
             node: node.to_owned(),
             ips: ips.to_vec(),
             capture: None,
@@ -167,7 +170,7 @@ impl Manifests {
     /// # Errors
     /// As [`Self::node`].
     pub fn pod(&self, pod: &PodManifest) -> Result<()> {
-        let mut labels = vec![("app", pod.name.as_str())];
+        let mut labels = vec![("app", pod.app.as_str())];
         labels.extend(pod.capture.as_deref().map(|value| (CAPTURE_LABEL, value)));
         let mut meta = metadata(Some(&pod.namespace), &pod.name, &labels);
         if !pod.annotations.is_empty() {

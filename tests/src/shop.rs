@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    announce::Announce,
     bench::{Bench, Options, Pod, wait_for},
     client::{self, Load, Tally, Version},
     daemon::{Daemon, DaemonOptions, HANG_GUARD, REQUESTS},
@@ -40,15 +41,15 @@ pub const WEB6: SocketAddr = SocketAddr::new(IpAddr::V6(SERVICE_V6), 80);
 
 /// The story's world. Fields are dropped in order: daemons and servers before the ground they stand on.
 #[derive(Debug)]
-pub struct Shop {
+pub struct Shop<A = Manifests> {
     /// One per node; none before [`Shop::start_daemons`].
     pub daemons: [Option<Daemon>; 2],
     /// Servers by name.
     pub servers: BTreeMap<String, Server>,
     /// The client, on node 1.
     pub client: Pod,
-    /// The manifest directory.
-    pub manifests: Manifests,
+    /// Where everything is announced to the daemons.
+    pub objects: A,
     /// Services by name.
     pub services: BTreeMap<String, Service>,
     /// The ground.
@@ -70,40 +71,9 @@ impl Shop {
     /// # Errors
     /// If the bench cannot be laid out.
     pub fn open(options: Options, server_nodes: &[usize]) -> Result<Self> {
-        let mut bench = Bench::start(options)?;
-        let manifests = Manifests::in_dir(bench.dir().join("manifests"))?;
-        for (number, node) in bench.nodes.iter().enumerate() {
-            let number = number + 1;
-            let cidrs = [format!("10.244.{number}.0/24"), format!("fd44:{number}::/64")];
-            manifests.node(&node.name, &node.ips(), &cidrs)?;
-        }
-        manifests.namespace(NAMESPACE, None)?;
-        let client = bench.add_pod(0, "client")?;
-        let web = Service {
-            namespace: NAMESPACE.to_owned(),
-            name: "web".to_owned(),
-            ips: vec![SERVICE_V4.into(), SERVICE_V6.into()],
-            ports: vec![
-                Port::new("web", SERVICE_PORTS[0], HTTP_PORT),
-                Port::new("echo", SERVICE_PORTS[1], ECHO_PORT),
-                Port::new("banner", SERVICE_PORTS[2], BANNER_PORT),
-            ],
-            endpoints: Vec::new(),
-        };
-        let mut shop = Self {
-            daemons: [None, None],
-            servers: BTreeMap::new(),
-            client,
-            manifests,
-            services: [("web".to_owned(), web)].into(),
-            bench,
-        };
-        shop.announce(&shop.client)?;
-        for node in server_nodes {
-            shop.add_server(*node)?;
-        }
-        shop.publish()?;
-        Ok(shop)
+        Self::open_with(options, server_nodes, |bench| {
+            Manifests::in_dir(bench.dir().join("manifests"))
+        })
     }
 
     /// The usual shop: three servers on both nodes.
@@ -136,6 +106,42 @@ impl Shop {
             }
         }
     }
+}
+
+impl<A: Announce> Shop<A> {
+    /// Sets up nodes, client, and servers on the given nodes, announced where `announce` says. No daemon yet, nothing captured.
+    ///
+    /// # Errors
+    /// If the bench cannot be laid out, or nothing can be announced.
+    pub fn open_with(
+        options: Options,
+        server_nodes: &[usize],
+        announce: impl FnOnce(&Bench) -> Result<A>,
+    ) -> Result<Self> {
+        let mut bench = Bench::start(options)?;
+        let objects = announce(&bench)?;
+        for (number, node) in bench.nodes.iter().enumerate() {
+            let number = number + 1;
+            let cidrs = [format!("10.244.{number}.0/24"), format!("fd44:{number}::/64")];
+            objects.node(&node.name, &node.ips(), &cidrs)?;
+        }
+        objects.namespace(NAMESPACE, None)?;
+        let client = bench.add_pod(0, "client")?;
+        let mut shop = Self {
+            daemons: [None, None],
+            servers: BTreeMap::new(),
+            client,
+            objects,
+            services: [("web".to_owned(), web())].into(),
+            bench,
+        };
+        shop.announce(&shop.client)?;
+        for node in server_nodes {
+            shop.add_server(*node)?;
+        }
+        shop.publish()?;
+        Ok(shop)
+    }
 
     /// Starts a daemon on each node and waits until both are ready.
     ///
@@ -143,7 +149,7 @@ impl Shop {
     /// If one does not get ready.
     pub fn start_daemons(&mut self, options: &DaemonOptions) -> Result<()> {
         for node in [0, 1] {
-            self.daemons[node] = Some(Daemon::spawn(&self.bench, node, self.manifests.dir(), options)?);
+            self.daemons[node] = Some(Daemon::spawn(&self.bench, node, &self.objects, options)?);
         }
         self.daemons.iter_mut().flatten().try_for_each(Daemon::wait_ready)
     }
@@ -153,7 +159,7 @@ impl Shop {
     /// # Errors
     /// If it does not get ready.
     pub fn start_daemon(&mut self, node: usize, options: &DaemonOptions) -> Result<()> {
-        self.daemons[node] = Some(Daemon::start(&self.bench, node, self.manifests.dir(), options)?);
+        self.daemons[node] = Some(Daemon::start(&self.bench, node, &self.objects, options)?);
         Ok(())
     }
 
@@ -170,7 +176,7 @@ impl Shop {
     /// # Errors
     /// If they do not.
     pub fn capture(&mut self) -> Result<()> {
-        self.manifests.namespace(NAMESPACE, Some("enabled"))?;
+        self.objects.namespace(NAMESPACE, Some("enabled"))?;
         self.wait_captured(true)
     }
 
@@ -179,7 +185,7 @@ impl Shop {
     /// # Errors
     /// If they still do.
     pub fn release(&mut self) -> Result<()> {
-        self.manifests.namespace(NAMESPACE, None)?;
+        self.objects.namespace(NAMESPACE, None)?;
         self.wait_captured(false)
     }
 
@@ -246,7 +252,9 @@ impl Shop {
     pub fn add_server(&mut self, node: usize) -> Result<String> {
         let name = format!("web-{}", self.servers.len() + 1);
         let pod = self.bench.add_pod(node, &name)?;
-        self.announce(&pod)?;
+        let mut manifest = self.pod_manifest(&pod);
+        "web".clone_into(&mut manifest.app);
+        self.objects.pod(&manifest)?;
         if let Some(web) = self.services.get_mut("web") {
             web.endpoints.extend(pod.ips());
         }
@@ -285,26 +293,26 @@ impl Shop {
         self.servers.get(name).with_context(|| format!("no server {name}"))
     }
 
-    /// Writes a pod's manifest.
+    /// Announces a pod.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If that is not possible.
     pub fn announce(&self, pod: &Pod) -> Result<()> {
-        self.manifests.pod(&self.pod_manifest(pod))
+        self.objects.pod(&self.pod_manifest(pod))
     }
 
-    /// A pod's manifest, to be changed before it is written.
+    /// What is announced of a pod, to be changed before it is.
     pub fn pod_manifest(&self, pod: &Pod) -> PodManifest {
         PodManifest::running(NAMESPACE, &pod.name, &self.bench.nodes[pod.node].name, &pod.ips())
     }
 
-    /// Writes all Services and their EndpointSlices, and kube-proxy's rules.
+    /// Announces all Services and their endpoints, and writes kube-proxy's rules.
     ///
     /// # Errors
-    /// If a file cannot be written or `nft` refuses the rules.
+    /// If a Service cannot be announced or `nft` refuses the rules.
     pub fn publish(&self) -> Result<()> {
         for service in self.services.values() {
-            self.manifests.service(service)?;
+            self.objects.service(service)?;
         }
         self.bench
             .nodes
@@ -323,6 +331,21 @@ impl Shop {
             .flatten()
             .for_each(|daemon| daemon.process.keep());
         self.bench.keep();
+    }
+}
+
+/// The Service of all servers; none yet.
+fn web() -> Service {
+    Service {
+        namespace: NAMESPACE.to_owned(),
+        name: "web".to_owned(),
+        ips: vec![SERVICE_V4.into(), SERVICE_V6.into()],
+        ports: vec![
+            Port::new("web", SERVICE_PORTS[0], HTTP_PORT),
+            Port::new("echo", SERVICE_PORTS[1], ECHO_PORT),
+            Port::new("banner", SERVICE_PORTS[2], BANNER_PORT),
+        ],
+        endpoints: Vec::new(),
     }
 }
 

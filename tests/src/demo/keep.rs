@@ -121,7 +121,7 @@ pub(super) fn leave(shop: Shop) -> Result<()> {
     let state = Path::new(DIR).join(OWNER);
     let text = fs::read_to_string(&state)?;
     fs::write(&state, format!("{text}{KEPT}\n"))?;
-    let file = shop.manifests.namespace_file(NAMESPACE);
+    let file = shop.objects.namespace_file(NAMESPACE);
     let (file, client, node) = (
         file.display(),
         shop.client.netns.path(),

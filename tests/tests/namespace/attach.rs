@@ -62,7 +62,7 @@ fn a_foreign_filter_in_our_place_holds_capture_back_and_is_not_touched() {
         node.run("tc", &[&place[..], &OUR_PLACE, &program].concat())?;
         let filters = || node.run("tc", &["filter", "show", "dev", "uplink", "ingress"]);
         let foreign = filters()?;
-        shop.daemons[0] = Some(Daemon::spawn(&shop.bench, 0, shop.manifests.dir(), &by("clsact"))?);
+        shop.daemons[0] = Some(Daemon::spawn(&shop.bench, 0, &shop.objects, &by("clsact"))?);
         shop.start_daemon(1, &by("clsact"))?;
         let daemon = shop.daemon(0)?;
         wait_for("the daemon to say what is in its way", HANG_GUARD, || {
@@ -75,7 +75,7 @@ fn a_foreign_filter_in_our_place_holds_capture_back_and_is_not_touched() {
         })?;
         // once the label is known, everything was tried again
         let generation = daemon.metrics()?.sum(GENERATION, &[]);
-        shop.manifests.namespace(NAMESPACE, Some("enabled"))?;
+        shop.objects.namespace(NAMESPACE, Some("enabled"))?;
         shop.daemon(0)?.wait_metrics("the label to be read", |metrics| {
             metrics.sum(GENERATION, &[]) > generation
         })?;

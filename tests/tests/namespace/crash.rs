@@ -127,7 +127,7 @@ fn changes_made_while_no_daemon_ran_are_caught_up() {
         shop.daemons[0] = None;
         // the old client goes, a new one comes, a server comes: all of it unseen
         shop.bench.remove_pod(&shop.client);
-        shop.manifests.remove_pod(mesh_tests::shop::NAMESPACE, "client");
+        shop.objects.remove_pod(mesh_tests::shop::NAMESPACE, "client");
         wait_for("the interface to vanish", HANG_GUARD, || {
             let left = hooks::interfaces(&shop.bench.nodes[0].netns)?;
             Ok((!left.contains(&old)).then_some(()))
@@ -170,11 +170,11 @@ fn a_pods_namespace_that_vanishes_in_a_transfer_harms_nobody_else() {
             std::io::Write::write_all(&mut stream, b"GET /bytes/1073741824 HTTP/1.1\r\nhost: web\r\n\r\n")?;
             std::io::Read::read_exact(&mut stream, &mut vec![0; 1 << 20])?;
             shop.bench.remove_pod(&victim);
-            shop.manifests.remove_pod(mesh_tests::shop::NAMESPACE, &victim.name);
+            shop.objects.remove_pod(mesh_tests::shop::NAMESPACE, &victim.name);
             all_answered(&shop.send(&load, 60)?)?;
             drop(stream);
             if victim_is_client {
-                shop.manifests.remove_pod(mesh_tests::shop::NAMESPACE, &downloader.name);
+                shop.objects.remove_pod(mesh_tests::shop::NAMESPACE, &downloader.name);
             }
         }
         let process = &shop.daemon(0)?.process;

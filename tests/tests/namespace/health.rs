@@ -37,7 +37,7 @@ fn a_daemon_that_cannot_attach_lives_and_is_not_ready() {
             attach: "clsact".to_owned(),
             ..DaemonOptions::default()
         };
-        let daemon = Daemon::spawn(&shop.bench, 0, shop.manifests.dir(), &options)?;
+        let daemon = Daemon::spawn(&shop.bench, 0, &shop.objects, &options)?;
         wait_for("the daemon to have tried", HANG_GUARD, || {
             Ok(daemon.process.output().contains("without its program").then_some(()))
         })?;

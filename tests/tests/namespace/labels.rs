@@ -57,14 +57,14 @@ fn the_namespace_label_switches_capture_live_and_old_connections_survive() {
 fn the_pods_own_label_wins_over_its_namespaces() {
     tell(with_daemons(), |shop| {
         let mut manifest = shop.pod_manifest(&shop.client);
-        shop.manifests.namespace(NAMESPACE, Some("enabled"))?;
+        shop.objects.namespace(NAMESPACE, Some("enabled"))?;
         shop.wait_captured(true)?;
         manifest.capture = Some("disabled".to_owned());
-        shop.manifests.pod(&manifest)?;
+        shop.objects.pod(&manifest)?;
         shop.wait_captured(false)?;
-        shop.manifests.namespace(NAMESPACE, None)?;
+        shop.objects.namespace(NAMESPACE, None)?;
         manifest.capture = Some("enabled".to_owned());
-        shop.manifests.pod(&manifest)?;
+        shop.objects.pod(&manifest)?;
         shop.wait_captured(true)
     });
 }
@@ -89,7 +89,7 @@ fn a_pod_that_finished_owns_no_address() {
         finished.name = "finished".to_owned();
         finished.phase = "Succeeded".to_owned();
         finished.start_time = "2030-01-01T00:00:00Z".to_owned();
-        shop.manifests.pod(&finished)?;
+        shop.objects.pod(&finished)?;
         let pod = shop.bench.add_pod(0, "marker")?;
         shop.announce(&pod)?;
         wait_for("a later pod to be captured", HANG_GUARD, || {
@@ -122,7 +122,7 @@ fn of_two_claimants_to_an_address_the_one_here_and_then_the_later_start_wins() {
         ] {
             other.node.clone_from(node);
             start.clone_into(&mut other.start_time);
-            shop.manifests.pod(&other)?;
+            shop.objects.pod(&other)?;
             for target in [WEB4, WEB6] {
                 wait_for("the address to change its owner", HANG_GUARD, || {
                     let before = shop.metrics()?;

@@ -57,9 +57,9 @@ fn set_aside_and_the_rest_works(shop: &mut Shop, before: f64) -> Result<()> {
 fn ports_out_of_range_are_set_aside() {
     captured(|shop| {
         let before = shop.daemon(0)?.metrics()?.sum(SET_ASIDE, &[]);
-        shop.manifests.text("odd.yaml", PORTS_OUT_OF_RANGE)?;
+        shop.objects.text("odd.yaml", PORTS_OUT_OF_RANGE)?;
         set_aside_and_the_rest_works(shop, before)?;
-        shop.manifests.remove("odd.yaml");
+        shop.objects.remove("odd.yaml");
         let daemon = shop.daemon(0)?;
         daemon.wait_metrics("nothing more to be set aside", |metrics| {
             metrics.sum(SET_ASIDE, &[]) <= before
@@ -72,14 +72,14 @@ fn ports_out_of_range_are_set_aside() {
 fn a_half_written_file_keeps_its_last_good_state() {
     captured(|shop| {
         let file = "service-shop-web.yaml";
-        let path = shop.manifests.file(file);
+        let path = shop.objects.file(file);
         let whole = std::fs::read_to_string(&path)?;
         let before = shop.daemon(0)?.metrics()?.sum(SET_ASIDE, &[]);
         // an editor in the middle of writing: not valid YAML, and no rename
         let cut = whole.find("clusterIPs").context("the manifest has other fields")? + 4;
         std::fs::write(&path, format!("{}\n  {{[", &whole[..cut]))?;
         set_aside_and_the_rest_works(shop, before)?;
-        shop.manifests.text(file, &whole)?;
+        shop.objects.text(file, &whole)?;
         let daemon = shop.daemon(0)?;
         daemon.wait_metrics("the mended file to be read", |metrics| {
             metrics.sum(SET_ASIDE, &[]) <= before
@@ -92,7 +92,7 @@ fn a_half_written_file_keeps_its_last_good_state() {
 fn endpoints_without_pods_are_served() {
     captured(|shop| {
         for name in shop.servers.keys() {
-            shop.manifests.remove_pod(NAMESPACE, name);
+            shop.objects.remove_pod(NAMESPACE, name);
         }
         let load = Load::fresh(Version::Http1, WEB4);
         wait_for("requests to endpoints without a pod", HANG_GUARD, || {
@@ -132,7 +132,7 @@ fn new_objects_with_an_annotation_of_a_mebibyte_and_unknown_fields_are_no_troubl
             let nested = text.replace("\nmetadata:\n", "\nmetadata:\n  fromTheFuture: {a: [1, {b: c}]}\n");
             ensure!(nested != text, "{name:?} has no metadata");
             let text = format!("{nested}fromTheFuture:\n  a: [1, {{b: c}}]\n");
-            shop.manifests.text(&name.to_string_lossy(), &text)?;
+            shop.objects.text(&name.to_string_lossy(), &text)?;
         }
         for ip in &service.ips {
             let target = (*ip, 80).into();

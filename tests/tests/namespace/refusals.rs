@@ -17,7 +17,7 @@ fn refused(shop: &Shop, options: &DaemonOptions) -> Result<String> {
     // before it starts: a quick one has said everything a moment later
     let log = shop.bench.dir().join("daemon-n1.log");
     let before = std::fs::read_to_string(log).map_or(0, |text| text.len());
-    let mut daemon = Daemon::spawn(&shop.bench, 0, shop.manifests.dir(), options)?;
+    let mut daemon = Daemon::spawn(&shop.bench, 0, &shop.objects, options)?;
     let status = daemon.process.wait(HANG_GUARD).context("it did not refuse")?;
     let said = daemon.process.output();
     ensure!(!status.success(), "it ended with {status}: {said}");
@@ -81,7 +81,7 @@ fn a_directory_that_is_not_on_a_bpffs() {
             .command(mesh_tests::process::binary("mesh-daemon")?);
         command
             .args(["--node-name", "n1", "--bpffs-dir", &path, "--manifests"])
-            .arg(shop.manifests.dir());
+            .arg(shop.objects.dir());
         let error = mesh_tests::bench::shell::output(&mut command, "").expect_err("it must refuse");
         let said = format!("{error:#}");
         ensure!(said.contains("is not on a bpffs") && said.contains(&path), "{said}");
@@ -92,7 +92,7 @@ fn a_directory_that_is_not_on_a_bpffs() {
 #[test]
 fn a_manifest_that_does_not_parse() {
     tell(Shop::usual(), |shop| {
-        shop.manifests
+        shop.objects
             .text("broken.yaml", "apiVersion: v1\nkind: Pod\n  metadata: {[\n")?;
         says(shop, &DaemonOptions::default(), &["broken.yaml"])?;
         hooks::nothing_left(&shop.bench, 0)
@@ -141,7 +141,7 @@ fn a_kernel_feature_that_is_missing() {
                 attach: attach.to_owned(),
                 ..DaemonOptions::default()
             };
-            let mut command = daemon::command(&shop.bench, 0, shop.manifests.dir(), &options)?;
+            let mut command = daemon::command(&shop.bench, 0, &shop.objects, &options)?;
             missing.deny(&mut command)?;
             let error = mesh_tests::bench::shell::output(&mut command, "").expect_err("it must refuse");
             let said = format!("{error:#}");
@@ -162,7 +162,7 @@ fn without_tcx_the_way_to_attach_is_clsact() {
             attach: "auto".to_owned(),
             ..DaemonOptions::default()
         };
-        let mut command = daemon::command(&shop.bench, 0, shop.manifests.dir(), &options)?;
+        let mut command = daemon::command(&shop.bench, 0, &shop.objects, &options)?;
         Missing::TCX.deny(&mut command)?;
         let log = shop.bench.dir().join("daemon-without-tcx.log");
         let _daemon = Process::start(command, &log)?;
