@@ -1,3 +1,12 @@
-//! A real control plane for tests, and what stands before it.
+//! A real Kubernetes 1.36 for tests and the demo: its programs, its control plane in a network namespace, a chaos proxy before it, and a
+//! shop whose objects live there.
 
+mod binaries;
 pub mod chaos;
+mod control_plane;
+mod parts;
+pub mod shop;
+
+pub use binaries::Binaries;
+pub use control_plane::ControlPlane;
+pub use parts::{Components, ControlPlaneOptions, ExtraArgs, POD_CIDRS, SERVICE_CIDRS};
