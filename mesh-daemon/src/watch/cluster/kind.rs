@@ -289,7 +289,8 @@ impl Watch {
         let status = refusal(response).await;
         if matches!(status.code, 400 | 422) {
             tracing::info!(
-                kind = self.kind.plural(), refusal = status.message,
+                kind = self.kind.plural(),
+                refusal = status.message,
                 "the API server does not stream lists; listing in pages"
             );
             self.lists = Lists::Paged;
@@ -385,7 +386,9 @@ impl Watch {
                 let now = object.meta("resourceVersion");
                 if is_older(now, &version) {
                     tracing::warn!(
-                        kind = self.kind.plural(), from = version, to = now,
+                        kind = self.kind.plural(),
+                        from = version,
+                        to = now,
                         "the API server went back in time, as after a restored backup; listing again"
                     );
                     self.state = State::Start;
@@ -412,7 +415,11 @@ impl Watch {
         match status.code {
             // history is gone: no failure, but many nodes find it at the same moment
             410 => {
-                tracing::info!(kind = self.kind.plural(), since = version, "the API server's history is gone; listing again");
+                tracing::info!(
+                    kind = self.kind.plural(),
+                    since = version,
+                    "the API server's history is gone; listing again"
+                );
                 self.pause(None);
                 Ok(None)
             }

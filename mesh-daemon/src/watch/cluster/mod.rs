@@ -205,7 +205,8 @@ impl Cluster {
         let was_listed = self.store.was_listed(kind);
         if let Some(list) = self.lists.get_mut(&kind) {
             if was_listed {
-                list.item.ready_but(format!("{}; what it said last holds on", trouble.sentence));
+                list.item
+                    .ready_but(format!("{}; what it said last holds on", trouble.sentence));
             } else if let Some(excuse) = &self.excuse {
                 list.item.ready_but(excuse);
             } else {
@@ -253,7 +254,11 @@ impl Cluster {
         if nodes.len() > names.len() {
             names.push("…");
         }
-        let there_are = if names.is_empty() { "there are none".to_owned() } else { format!("there are: {}", names.join(", ")) };
+        let there_are = if names.is_empty() {
+            "there are none".to_owned()
+        } else {
+            format!("there are: {}", names.join(", "))
+        };
         self.node_item
             .wait(format!("no Node is named {}; {there_are}; set --node-name", self.node));
     }

@@ -1,0 +1,169 @@
+//! The control-plane ring: a real Kubernetes API server with its controllers and scheduler, in a network namespace. Needs root and Kubernetes'
+//! programs.
+#![expect(
+    clippy::panic,
+    reason = "what a test did not expect ends it, while its world is still there to be looked at"
+)]
+
+mod churn;
+mod clock;
+mod labels;
+mod outage;
+mod pods;
+mod restart;
+mod server;
+mod story;
+mod troubles;
+mod workloads;
+
+use std::{io::Write, net::Ipv4Addr, time::Duration};
+
+use anyhow::{Result, ensure};
+use mesh_tests::{
+    bench::{Netns, Run},
+    client::{Background, Load, Tally, Version},
+    daemon::DaemonOptions,
+    kubernetes::{ControlPlane, ControlPlaneOptions, shop::ClusterShop},
+    metrics::Metrics,
+    shop::{WEB4, WEB6},
+};
+
+/// Where the API server of a namespace of its own is reached.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+/// A namespace with nothing but a control plane.
+struct World {
+    // first: its programs end before the namespace goes
+    plane: ControlPlane,
+    netns: Netns,
+    _run: Removed,
+}
+
+/// A run that goes with its owner.
+struct Removed(Run);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
+}
+
+impl World {
+    fn start(change: impl FnOnce(&mut ControlPlaneOptions)) -> Result<Self> {
+        let run = Removed(Run::of_this_process());
+        run.0.begin()?;
+        let netns = run.0.netns("plane");
+        netns.create()?;
+        netns.ip(&format!("addr add {ADDRESS}/32 dev lo\n"))?;
+        let mut options = ControlPlaneOptions::new(&netns, run.0.dir().join("plane"), ADDRESS);
+        change(&mut options);
+        Ok(Self {
+            plane: ControlPlane::start(options)?,
+            netns,
+            _run: run,
+        })
+    }
+}
+
+/// Runs a story; its world is still there when it fails, so that logs are shown.
+fn tell<W>(world: Result<W>, story: impl FnOnce(&mut W) -> Result<()>) {
+    let mut world = world.unwrap_or_else(|error| panic!("the world could not be set up: {error:#}"));
+    if let Err(error) = story(&mut world) {
+        panic!("{error:#}");
+    }
+}
+
+/// The usual control plane.
+fn usual(story: impl FnOnce(&mut World) -> Result<()>) {
+    tell(World::start(|_| {}), story);
+}
+
+/// etcd and the API server only.
+fn bare(change: impl FnOnce(&mut ControlPlaneOptions), story: impl FnOnce(&mut World) -> Result<()>) {
+    let world = World::start(|options| {
+        options.components.controller_manager = false;
+        options.components.scheduler = false;
+        change(options);
+    });
+    tell(world, story);
+}
+
+/// Prints a measured time past the harness, which keeps what tests print to itself.
+fn report(what: &str, time: Duration) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "measured: {what}: {:.0} ms",
+        time.as_secs_f64() * 1000.0
+    );
+}
+
+/// Prints a figure past the harness.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "measured: {what}");
+}
+
+/// The shop in a cluster, captured.
+fn captured(story: impl FnOnce(&mut ClusterShop) -> Result<()>) {
+    tell(ClusterShop::captured_in_cluster(), story);
+}
+
+/// The shop in a cluster with daemons, not captured.
+fn with_daemons(story: impl FnOnce(&mut ClusterShop) -> Result<()>) {
+    let shop = ClusterShop::in_cluster().and_then(|mut shop| {
+        let started = shop.start_daemons(&DaemonOptions::default());
+        if started.is_err() {
+            shop.bench.show_logs();
+        }
+        started.map(|()| shop)
+    });
+    tell(shop, story);
+}
+
+/// Requests of every kind from the client, while something is tried.
+struct Loads(Vec<Background>);
+
+impl Loads {
+    fn start(shop: &ClusterShop) -> Result<Self> {
+        let loads = [
+            Load::fresh(Version::Http1, WEB4),
+            Load::fresh(Version::Http1, WEB6),
+            Load::reused(Version::Http2, WEB4),
+            Load::reused(Version::Http1, WEB6),
+        ];
+        let started = loads.map(|load| Background::start(&shop.client.netns, load));
+        Ok(Self(started.into_iter().collect::<Result<_>>()?))
+    }
+
+    /// Ends them: no request may have failed. How many were sent.
+    fn all_answered(self) -> Result<u64> {
+        let tallies: Vec<Tally> = self.0.into_iter().map(Background::stop).collect::<Result<_>>()?;
+        for tally in &tallies {
+            ensure!(
+                tally.failed == 0 && tally.sent > 0,
+                "{} of {} requests failed: {:?}",
+                tally.failed,
+                tally.sent,
+                tally.errors
+            );
+        }
+        Ok(tallies.iter().map(|tally| tally.sent).sum())
+    }
+}
+
+/// Number of the snapshot that is published.
+fn generation(metrics: &Metrics) -> f64 {
+    metrics.sum("weft_snapshot_generation", &[])
+}
+
+/// Lists that were begun again.
+fn relists(metrics: &Metrics) -> f64 {
+    metrics.sum("weft_watch_relists_total", &[])
+}
+
+/// Watches that stand.
+fn watches_up(metrics: &Metrics) -> f64 {
+    metrics.sum("weft_watch_up", &[])
+}
+
+/// Watches of a daemon: one for each kind.
+const WATCHES: f64 = 5.0;

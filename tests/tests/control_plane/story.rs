@@ -1,0 +1,58 @@
+//! The story of the product, driven with kubectl: a label captures, a Service grows, a label gone releases.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use mesh_tests::{
+    bench::wait_for,
+    client::{Load, Version},
+    daemon::HANG_GUARD,
+    kubernetes::shop::CHAOS_NODE,
+    shop::{NAMESPACE, WEB4},
+};
+
+use crate::{Loads, report, with_daemons};
+
+/// What switches capture on, for kubectl.
+const ON: &str = "weft.mesh/capture=enabled";
+/// What switches it off.
+const OFF: &str = "weft.mesh/capture-";
+
+#[test]
+fn a_label_captures_new_endpoints_are_met_and_the_label_gone_releases() {
+    with_daemons(|shop| {
+        report("from nothing to a ready control plane", shop.objects.plane.ready_in());
+        shop.wait_captured(false)?;
+        let loads = Loads::start(shop)?;
+        let start = Instant::now();
+        shop.objects.plane.kubectl(&["label", "namespace", NAMESPACE, ON])?;
+        shop.wait_captured(true)?;
+        report("kubectl label to captured", start.elapsed());
+
+        let start = Instant::now();
+        let new = [shop.add_server(0)?, shop.add_server(1)?];
+        shop.publish()?;
+        let load = Load::fresh(Version::Http1, WEB4);
+        wait_for("an answer of both new servers", HANG_GUARD, || {
+            let tally = shop.send(&load, 10)?;
+            Ok(new.iter().all(|name| tally.by_body.contains_key(name)).then_some(()))
+        })?;
+        report("two more pods, from nothing to answers", start.elapsed());
+
+        let start = Instant::now();
+        shop.objects.plane.kubectl(&["label", "namespace", NAMESPACE, OFF])?;
+        shop.wait_captured(false)?;
+        report("kubectl label removed to not captured", start.elapsed());
+        loads.all_answered()?;
+
+        let watches = shop.objects.chaos.log().requests();
+        let streamed = watches.iter().filter(|request| request.is_streaming_list()).count();
+        ensure!(streamed == 5, "{streamed} lists were streamed, there are five kinds");
+        ensure!(
+            watches.iter().all(|request| request.limit().is_none()),
+            "pages were asked for"
+        );
+        ensure!(shop.daemon(CHAOS_NODE)?.process.exited()?.is_none());
+        Ok(())
+    });
+}
