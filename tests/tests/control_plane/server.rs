@@ -92,7 +92,7 @@ fn a_compaction_during_a_restart_makes_older_versions_gone_with_the_cache_too() 
     );
 }
 
-/// A resourceVersion after which something happened.
+/// A resourceVersion after which more than one thing happened.
 fn older_version(world: &World) -> Result<String> {
     let made = [
         "create",
@@ -102,6 +102,8 @@ fn older_version(world: &World) -> Result<String> {
     ];
     let version = world.plane.kubectl(&made)?;
     world.plane.kubectl(&["create", "configmap", "second"])?;
+    // etcd keeps the revision that it is compacted at: it must be a later one
+    world.plane.kubectl(&["create", "configmap", "third"])?;
     Ok(version)
 }
 
