@@ -4,6 +4,7 @@ mod build_ebpf;
 mod check;
 mod command;
 mod demo;
+mod kubernetes;
 mod machine;
 mod setup;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every ring of tests, as CI does
     Test(test::Args),
+    /// Build Kubernetes and CoreDNS from their Go modules, for the rings that need a real API server
+    Kubernetes,
     /// Formatting, lints, tidy, documentation and the fast rings: what to run before a commit
     Check(check::Args),
     /// Say where the source breaks the house rules (floors, borders, sizes)
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Kubernetes => kubernetes::run(),
         Task::Check(args) => check::run(&args),
         Task::Tidy(args) => tidy::run(&args),
     };
