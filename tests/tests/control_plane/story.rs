@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use mesh_tests::{
     bench::wait_for,
     client::{Load, Version},
