@@ -12,6 +12,7 @@ pub mod manifests;
 pub mod metrics;
 pub mod missing;
 pub mod process;
+pub mod scale;
 pub mod shop;
 pub mod tcp;
 pub mod tools;
