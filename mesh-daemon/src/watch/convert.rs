@@ -11,7 +11,7 @@ use crate::{ids::ObjectRef, model::AppProtocol};
 /// The label that asks for capture, of Namespaces and Pods.
 const CAPTURE_LABEL: &str = "weft.mesh/capture";
 /// What kubectl assumes where a manifest names no namespace.
-const DEFAULT_NAMESPACE: &str = "default";
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// Longest name of an object, in bytes (RFC 1123 subdomain, as Kubernetes checks it).
 const NAME_BYTES_MAX: usize = 253;
 

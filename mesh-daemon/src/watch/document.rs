@@ -82,8 +82,35 @@ fn add(document: &mut Document, path: &str, value: Value) {
 }
 
 fn add_object(document: &mut Document, kind: Kind, value: Value) {
-    let namespaced = !matches!(kind, Kind::Namespace | Kind::Node);
-    let name = convert::reported_name(&value, namespaced);
+    let Converted {
+        name,
+        object,
+        refused,
+        is_lost,
+    } = convert_object(kind, value);
+    document.objects.extend(object);
+    document.refused.extend(refused);
+    if is_lost {
+        document.lost.insert((kind, name));
+    }
+}
+
+/// What one object says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Converted {
+    /// As it is reported: `namespace/name`, or a name.
+    pub(super) name: String,
+    /// None if it says nothing to us, or did not convert.
+    pub(super) object: Option<Object>,
+    /// What of it was refused.
+    pub(super) refused: Vec<SetAside>,
+    /// Whether it did not convert as a whole; an earlier version of it serves on.
+    pub(super) is_lost: bool,
+}
+
+/// Converts one object, whatever its `apiVersion` and `kind` say.
+pub(super) fn convert_object(kind: Kind, value: Value) -> Converted {
+    let name = convert::reported_name(&value, kind.is_namespaced());
     let mut parts = Vec::new();
     let converted = match kind {
         Kind::Namespace => namespace::convert(value).map(Some),
@@ -92,16 +119,18 @@ fn add_object(document: &mut Document, kind: Kind, value: Value) {
         Kind::Service => service::convert(value, &mut parts).map(Some),
         Kind::EndpointSlice => endpoint_slice::convert(value, &mut parts),
     };
-    match converted {
-        Ok(object) => document.objects.extend(object),
-        Err(refused) => {
-            document.lost.insert((kind, name.clone()));
-            parts.push(refused);
-        }
+    let is_lost = converted.is_err();
+    let object = converted.unwrap_or_else(|refused| {
+        parts.push(refused);
+        None
+    });
+    let refused = parts.into_iter().map(|refused| set_aside(kind.name(), &name, refused));
+    Converted {
+        refused: refused.collect(),
+        name,
+        object,
+        is_lost,
     }
-    document
-        .refused
-        .extend(parts.into_iter().map(|refused| set_aside(kind.name(), &name, refused)));
 }
 
 pub(super) fn set_aside(kind: &str, name: &str, refused: Refused) -> SetAside {

@@ -13,7 +13,10 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-use super::objects::{Kind, Objects};
+use super::{
+    cluster,
+    objects::{Kind, Objects},
+};
 use crate::{
     ids::{Generation, ObjectRef},
     model::{Capture, SetAside},
@@ -34,6 +37,8 @@ pub struct Metrics {
     pods: IntGaugeVec,
     node_known: IntGauge,
     duration: Histogram,
+    /// Of the watches.
+    pub(super) cluster: cluster::Metrics,
 }
 
 impl Metrics {
@@ -61,6 +66,7 @@ impl Metrics {
             node_known: register(registry, node_known),
             pods: register(registry, IntGaugeVec::new(pods, &["state"])),
             duration: register(registry, Histogram::with_opts(duration)),
+            cluster: cluster::Metrics::new(registry),
         }
     }
 

@@ -103,6 +103,35 @@ impl Objects {
             Object::EndpointSlice(name, slice) => drop(self.endpoint_slices.insert(name, slice)),
         }
     }
+
+    /// Adds or replaces an object; says whether that changed anything.
+    pub(super) fn put(&mut self, object: Object) -> bool {
+        fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
+            if map.get(&key) == Some(&value) {
+                return false;
+            }
+            map.insert(key, value);
+            true
+        }
+        match object {
+            Object::Namespace(name, namespace) => put(&mut self.namespaces, name, namespace),
+            Object::Node(name, node) => put(&mut self.nodes, name, node),
+            Object::Pod(name, pod) => put(&mut self.pods, name, pod),
+            Object::Service(name, service) => put(&mut self.services, name, service),
+            Object::EndpointSlice(name, slice) => put(&mut self.endpoint_slices, name, slice),
+        }
+    }
+
+    /// Takes an object away; says whether it was there.
+    pub(super) fn remove(&mut self, kind: Kind, name: &ObjectRef) -> bool {
+        match kind {
+            Kind::Namespace => self.namespaces.remove(&name.name).is_some(),
+            Kind::Node => self.nodes.remove(&name.name).is_some(),
+            Kind::Pod => self.pods.remove(name).is_some(),
+            Kind::Service => self.services.remove(name).is_some(),
+            Kind::EndpointSlice => self.endpoint_slices.remove(name).is_some(),
+        }
+    }
 }
 
 impl Object {
@@ -148,6 +177,11 @@ impl Kind {
             Self::Service => "Services",
             Self::EndpointSlice => "EndpointSlices",
         }
+    }
+
+    /// Whether its objects live in Namespaces.
+    pub(super) fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node)
     }
 
     /// From a manifest's `apiVersion` and `kind`.

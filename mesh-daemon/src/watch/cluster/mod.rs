@@ -1,42 +1,260 @@
 //! An API server as the source of objects: one watch per kind, relists swapped in whole, troubles told in sentences.
 
+mod backoff;
+mod client;
+mod kind;
+mod lines;
+mod metrics;
+mod raw;
+mod store;
+mod trouble;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+};
+
+use futures_util::{
+    Stream, StreamExt as _,
+    stream::{SelectAll, select_all},
+};
 use tokio::sync::watch;
 
-use super::{ClusterSource, Error, Metrics, Options, objects::Objects};
-use crate::{model::Ack, ready::Readiness};
+use self::{kind::Said, store::Store, trouble::Trouble};
+use super::{
+    ClusterSource, Error, Options,
+    local::LocalPods,
+    objects::{Kind, Objects},
+};
+use crate::{
+    ids::NodeName,
+    model::Ack,
+    ready::{Item, Readiness},
+};
+
+pub(super) use self::metrics::Metrics;
+
+/// Most node names in a sentence: enough to see what names look like here.
+const NODES_NAMED_MAX: usize = 5;
 
 /// The watches, and what they have said.
 pub(super) struct Cluster {
-    objects: Objects,
+    events: SelectAll<Pin<Box<dyn Stream<Item = (Kind, Said)>>>>,
+    store: Store,
+    node: NodeName,
+    lists: BTreeMap<Kind, List>,
+    /// Whether this node's Node is there.
+    node_item: Item,
+    /// Why what is pending is told as ready all the same.
+    excuse: Option<String>,
+    /// Sentences of present troubles that were logged.
+    told: BTreeSet<String>,
+    metrics: Metrics,
+    local: watch::Sender<Arc<LocalPods>>,
+    // STATUS: hand `acks` and `local.subscribe()` to `status::run`, spawned with `task::scoped`, and keep its handle here
+    _acks: watch::Receiver<Option<Ack>>,
+}
+
+/// How the watch of one kind stands.
+struct List {
+    item: Item,
+    trouble: Option<Trouble>,
+    was_begun: bool,
 }
 
 impl Cluster {
     /// Makes the client and starts to watch. An API server that does not answer is no error: it is tried again and again.
     pub(super) async fn open(
-        _source: ClusterSource,
-        _options: &Options,
-        _acks: watch::Receiver<Option<Ack>>,
-        _readiness: &Readiness,
-        _metrics: &Metrics,
+        source: ClusterSource,
+        options: &Options,
+        acks: watch::Receiver<Option<Ack>>,
+        readiness: &Readiness,
+        metrics: &super::Metrics,
     ) -> Result<Self, Error> {
-        std::future::ready(()).await;
+        let lists = Kind::ALL.map(|kind| {
+            let list = List {
+                item: readiness.item(format!("list of {}", kind.plural())),
+                trouble: None,
+                was_begun: false,
+            };
+            (kind, list)
+        });
+        let node_item = readiness.item(format!("Node {}", options.node));
+        let server = Rc::new(client::connect(source.kubeconfig.as_deref()).await?);
+        let metrics = metrics.cluster.clone();
+        for kind in Kind::ALL {
+            metrics.watching(kind);
+        }
+        let (local, _) = watch::channel(Arc::default());
+        tracing::info!(url = &*server.url, "watching the API server");
         Ok(Self {
-            objects: Objects::default(),
+            events: select_all(Kind::ALL.map(|kind| kind::watch(Rc::clone(&server), kind))),
+            store: Store::new(options.node.clone()),
+            node: options.node.clone(),
+            lists: lists.into(),
+            node_item,
+            excuse: None,
+            told: BTreeSet::new(),
+            metrics,
+            local,
+            _acks: acks,
         })
     }
 
-    /// Returns once the objects may say something new. Cancel-safe.
+    /// Returns once the objects say something new, or are complete. Cancel-safe: what was read is held.
     pub(super) async fn changed(&mut self) {
-        std::future::pending::<()>().await;
+        // the watches never end
+        while let Some((kind, said)) = self.events.next().await {
+            if self.take(kind, said) {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Whether every kind has had its first full list.
     pub(super) fn is_complete(&self) -> bool {
-        false
+        self.store.is_complete()
     }
 
     /// What a list of every kind would say now.
     pub(super) fn objects(&self) -> &Objects {
-        &self.objects
+        self.store.objects()
+    }
+
+    /// Tells what is still pending as ready, with this note: something else serves in its place.
+    pub(super) fn excuse(&mut self, note: &str) {
+        self.excuse = Some(note.to_owned());
+        for item in self.lists.values().map(|list| &list.item).chain([&self.node_item]) {
+            if !item.is_ready() {
+                item.ready_but(note);
+            }
+        }
+    }
+
+    /// What is wrong with the watches now, if anything is: one sentence.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let mut troubles = self.lists.values().filter_map(|list| list.trouble.as_ref());
+        troubles.next().map(|trouble| trouble.sentence.clone())
+    }
+
+    /// Says whether the objects say something new.
+    fn take(&mut self, kind: Kind, said: Said) -> bool {
+        let changed = match said {
+            Said::Listing => {
+                self.store.begin(kind);
+                self.begun(kind);
+                return false;
+            }
+            Said::Listed(object) => {
+                self.metrics.event(kind);
+                self.store.listed(kind, object);
+                return false;
+            }
+            Said::Complete => {
+                let changed = self.store.complete(kind);
+                self.up(kind);
+                changed
+            }
+            Said::Applied(object) => {
+                self.metrics.event(kind);
+                self.store.applied(kind, object)
+            }
+            Said::Deleted(object) => {
+                self.metrics.event(kind);
+                self.store.deleted(kind, &object)
+            }
+            Said::Up => {
+                self.up(kind);
+                return false;
+            }
+            Said::Failed(trouble) => {
+                self.failed(kind, trouble);
+                return false;
+            }
+        };
+        match kind {
+            Kind::Pod => self.publish_local(),
+            Kind::Node => self.look_for_node(),
+            Kind::Namespace | Kind::Service | Kind::EndpointSlice => {}
+        }
+        changed
+    }
+
+    fn begun(&mut self, kind: Kind) {
+        let list = self.lists.get_mut(&kind);
+        if list.is_some_and(|list| std::mem::replace(&mut list.was_begun, true)) {
+            self.metrics.relist(kind);
+        }
+    }
+
+    fn up(&mut self, kind: Kind) {
+        self.metrics.up(kind, true);
+        if let Some(list) = self.lists.get_mut(&kind) {
+            list.item.ready();
+            list.trouble = None;
+        }
+        self.tell();
+    }
+
+    fn failed(&mut self, kind: Kind, trouble: Trouble) {
+        self.metrics.up(kind, false);
+        self.metrics.failure(kind, trouble.reason);
+        let was_listed = self.store.was_listed(kind);
+        if let Some(list) = self.lists.get_mut(&kind) {
+            if was_listed {
+                list.item.ready_but(format!("{}; what it said last holds on", trouble.sentence));
+            } else if let Some(excuse) = &self.excuse {
+                list.item.ready_but(excuse);
+            } else {
+                list.item.wait(&trouble.sentence);
+            }
+            list.trouble = Some(trouble);
+        }
+        self.tell();
+    }
+
+    /// Logs troubles that are new, and those that are over: each once, however often it is tried again.
+    fn tell(&mut self) {
+        let troubles = self.lists.values().filter_map(|list| list.trouble.as_ref());
+        let now: BTreeSet<String> = troubles.map(|trouble| trouble.sentence.clone()).collect();
+        for new in now.difference(&self.told) {
+            tracing::warn!("{new}; trying again");
+        }
+        for over in self.told.difference(&now) {
+            tracing::info!(trouble = over, "over");
+        }
+        self.told = now;
+    }
+
+    fn publish_local(&mut self) {
+        self.local.send_if_modified(|published| {
+            if **published == *self.store.local() {
+                return false;
+            }
+            *published = Arc::new(self.store.local().clone());
+            true
+        });
+    }
+
+    /// A node name that no Node has captures nothing and looks like a quiet node: it is not ready, and says so.
+    fn look_for_node(&mut self) {
+        if !self.store.was_listed(Kind::Node) {
+            return;
+        }
+        let nodes = &self.store.objects().nodes;
+        if nodes.contains_key(&self.node.0) {
+            self.node_item.ready();
+            return;
+        }
+        let mut names: Vec<&str> = nodes.keys().take(NODES_NAMED_MAX).map(String::as_str).collect();
+        if nodes.len() > names.len() {
+            names.push("…");
+        }
+        let there_are = if names.is_empty() { "there are none".to_owned() } else { format!("there are: {}", names.join(", ")) };
+        self.node_item
+            .wait(format!("no Node is named {}; {there_are}; set --node-name", self.node));
     }
 }

@@ -1,0 +1,501 @@
+//! The watch of one kind: a list, streamed or in pages, then its changes, for ever. Where history is gone it lists again; failures wait longer
+//! and longer.
+//!
+//! kube's own watcher is not used: it begins a broken streaming list again without saying so, so that an object deleted in between would
+//! stay for ever, and it opens a watch that ends at once again and again without a pause.
+
+use std::{pin::Pin, rc::Rc, time::Duration};
+
+use futures_util::{Stream, stream};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Request, Response};
+use kube::{
+    api::{ListParams, WatchParams},
+    client::Body,
+    core::{Request as Requests, Status},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    super::objects::Kind,
+    backoff::{Backoff, Random, share},
+    client::{Server, causes},
+    lines::{Broken, Lines},
+    raw::Raw,
+    trouble::{Asked, Trouble},
+};
+
+/// Objects of a page, where lists do not stream: as kubectl asks. A page of Pods is some MiB, and is the most raw JSON that is held.
+const PAGE_OBJECTS: u32 = 500;
+/// Largest page, in bytes: 500 objects of the largest kind that is usual, a hundred times over what they are.
+const PAGE_BYTES_MAX: usize = 256 << 20;
+/// Largest refusal that is read, in bytes: a Status is a few hundred.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
+/// How long an answer may take to begin, and how long a list may go without an object. A busy server answers within some seconds; one that
+/// lets a byte through now and then must not hold up the node.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// How long a watch may be silent. Servers send a bookmark about every minute: after two the connection is dead, and is opened again from
+/// where it was, which costs one request.
+const SILENT_AFTER: Duration = Duration::from_secs(120);
+/// How long a server keeps a watch open: between these two, so that the watches of many nodes do not end together. Below five minutes, which
+/// is where load balancers cut at the latest.
+const WATCH_MIN: Duration = Duration::from_secs(180);
+const WATCH_MAX: Duration = Duration::from_secs(290);
+/// A watch that ends sooner than this by itself did not end because its time was over: it is opened again with backoff.
+const WATCH_SHORT: Duration = Duration::from_secs(10);
+
+/// What a watch says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// A full list begins.
+    Listing,
+    /// An object of it.
+    Listed(Raw),
+    /// It is complete.
+    Complete,
+    /// An object is new or changed.
+    Applied(Raw),
+    /// An object is gone.
+    Deleted(Raw),
+    /// The watch stands (again).
+    Up,
+    /// It failed and will be tried again.
+    Failed(Trouble),
+}
+
+/// A watch as a stream without an end. Nothing is asked before it is polled, and nothing while it is not.
+pub(super) fn watch(server: Rc<Server>, kind: Kind) -> Pin<Box<dyn Stream<Item = (Kind, Said)>>> {
+    let watch = Watch {
+        server,
+        kind,
+        state: State::Start,
+        lists: Lists::Streamed,
+        backoff: Backoff::default(),
+        random: Random::new(),
+        wait_until: None,
+        stands_since: None,
+    };
+    Box::pin(stream::unfold(watch, |mut watch| async {
+        let said = watch.next().await;
+        Some(((watch.kind, said), watch))
+    }))
+}
+
+struct Watch {
+    server: Rc<Server>,
+    kind: Kind,
+    state: State,
+    lists: Lists,
+    backoff: Backoff,
+    random: Random,
+    /// After a failure.
+    wait_until: Option<Instant>,
+    /// Since when changes are received without a failure.
+    stands_since: Option<Instant>,
+}
+
+/// What is next.
+enum State {
+    /// A list.
+    Start,
+    /// Its next page.
+    Page(Option<String>),
+    /// What is left of a page, and what follows it.
+    Items(std::vec::IntoIter<Raw>, After),
+    /// A streaming list.
+    Stream,
+    /// Its objects.
+    Streaming(Lines),
+    /// Changes from a version on.
+    Open(String),
+    /// They come.
+    Changes(Lines, String),
+}
+
+enum After {
+    Page(String),
+    Open(String),
+}
+
+/// How the server lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// As a watch that begins with everything (Kubernetes 1.32 and later): no page is held, here or there.
+    Streamed,
+    /// In pages this time: the last stream stalled, as it does on a server that has never heard of streaming.
+    PagedOnce,
+    /// In pages: the server refused to stream.
+    Paged,
+}
+
+/// A failure, and where to go on.
+struct Failure {
+    trouble: Trouble,
+    state: State,
+}
+
+type Step = Result<Option<Said>, Failure>;
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    event: String,
+    object: Raw,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: PageMeta,
+    #[serde(default)]
+    items: Option<Vec<Raw>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PageMeta {
+    resource_version: String,
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+impl Watch {
+    async fn next(&mut self) -> Said {
+        loop {
+            if let Some(at) = self.wait_until.take() {
+                sleep_until(at).await;
+            }
+            match self.step().await {
+                Ok(Some(said)) => return said,
+                Ok(None) => {}
+                Err(Failure { trouble, state }) => {
+                    self.state = state;
+                    self.pause(trouble.retry_after);
+                    return Said::Failed(trouble);
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, asked: Option<Duration>) {
+        let healthy = self.stands_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        let wait = self.backoff.failed(healthy, asked, self.random.next());
+        self.wait_until = Some(Instant::now() + wait);
+    }
+
+    async fn step(&mut self) -> Step {
+        match std::mem::replace(&mut self.state, State::Start) {
+            State::Start => {
+                self.state = match self.lists {
+                    Lists::Streamed => State::Stream,
+                    Lists::PagedOnce | Lists::Paged => State::Page(None),
+                };
+                Ok(Some(Said::Listing))
+            }
+            State::Page(next) => self.page(next).await,
+            State::Items(items, after) => Ok(self.item(items, after)),
+            State::Stream => self.stream().await,
+            State::Streaming(lines) => self.streaming(lines).await,
+            State::Open(version) => self.open(version).await,
+            State::Changes(lines, version) => self.changes(lines, version).await,
+        }
+    }
+
+    async fn page(&mut self, next: Option<String>) -> Step {
+        let asked = self.asked("list");
+        let failed = |trouble| Failure {
+            trouble,
+            state: State::Start,
+        };
+        let params = ListParams {
+            limit: Some(PAGE_OBJECTS),
+            continue_token: next,
+            ..ListParams::default()
+        };
+        let request = Requests::new(path(self.kind)).list(&params);
+        let response = self.send(&asked, request).await.map_err(failed)?;
+        if !response.status().is_success() {
+            let status = refusal(response).await;
+            // the token of a page is too old: the list begins again, which is no failure
+            if status.code == 410 && params.continue_token.is_some() {
+                self.pause(None);
+                return Ok(None);
+            }
+            return Err(failed(asked.refusal(&status)));
+        }
+        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect();
+        let body = match timeout(STALLED_AFTER, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) => return Err(failed(asked.cut(&causes(&*error)))),
+            Err(_) => return Err(failed(asked.late("did not finish a page in 30 s"))),
+        };
+        let page: Page = serde_json::from_slice(&body).map_err(|error| failed(asked.undecodable(&error)))?;
+        let items = page.items.unwrap_or_default().into_iter();
+        let after = match page.metadata.next.filter(|next| !next.is_empty()) {
+            Some(next) => After::Page(next),
+            None if page.metadata.resource_version.is_empty() => {
+                return Err(failed(asked.garbled("a list without a resourceVersion")));
+            }
+            None => After::Open(page.metadata.resource_version),
+        };
+        self.state = State::Items(items, after);
+        Ok(None)
+    }
+
+    fn item(&mut self, mut items: std::vec::IntoIter<Raw>, after: After) -> Option<Said> {
+        if let Some(object) = items.next() {
+            self.state = State::Items(items, after);
+            return Some(Said::Listed(object));
+        }
+        match after {
+            After::Page(next) => {
+                self.state = State::Page(Some(next));
+                None
+            }
+            After::Open(version) => {
+                self.listed();
+                self.state = State::Open(version);
+                Some(Said::Complete)
+            }
+        }
+    }
+
+    /// The next list may stream again, if this one was in pages for a stall.
+    fn listed(&mut self) {
+        if self.lists == Lists::PagedOnce {
+            self.lists = Lists::Streamed;
+        }
+    }
+
+    async fn stream(&mut self) -> Step {
+        let asked = self.asked("watch");
+        let failed = |trouble| Failure {
+            trouble,
+            state: State::Start,
+        };
+        let params = WatchParams {
+            send_initial_events: true,
+            ..self.params()
+        };
+        // no version: as new as the moment of the request, whichever of several servers answers
+        let request = Requests::new(path(self.kind)).watch(&params, "");
+        let response = self.send(&asked, request).await.map_err(failed)?;
+        if response.status().is_success() {
+            self.state = State::Streaming(Lines::of(response.into_body()));
+            return Ok(None);
+        }
+        let status = refusal(response).await;
+        if matches!(status.code, 400 | 422) {
+            tracing::info!(
+                kind = self.kind.plural(), refusal = status.message,
+                "the API server does not stream lists; listing in pages"
+            );
+            self.lists = Lists::Paged;
+            self.state = State::Page(None);
+            return Ok(None);
+        }
+        Err(failed(asked.refusal(&status)))
+    }
+
+    async fn streaming(&mut self, mut lines: Lines) -> Step {
+        let asked = self.asked("watch");
+        let failed = |trouble| Failure {
+            trouble,
+            state: State::Start,
+        };
+        let line = match timeout(STALLED_AFTER, lines.next()).await {
+            Ok(line) => line,
+            Err(_) => {
+                self.lists = Lists::PagedOnce;
+                return Err(failed(asked.late("gave no object for 30 s in the middle of a list")));
+            }
+        };
+        let Line { event, object } = match line {
+            Ok(Some(line)) => serde_json::from_slice(&line).map_err(|error| failed(asked.undecodable(&error)))?,
+            Ok(None) => return Err(failed(asked.cut("in the middle of a list"))),
+            Err(broken) => return Err(failed(asked.broken(&broken))),
+        };
+        let said = match event.as_str() {
+            "ADDED" | "MODIFIED" => Some(Said::Listed(object)),
+            "DELETED" => Some(Said::Deleted(object)),
+            "BOOKMARK" if is_end_of_list(&object) => {
+                let version = object.meta("resourceVersion").to_owned();
+                self.stands_since = Some(Instant::now());
+                self.state = State::Changes(lines, version);
+                return Ok(Some(Said::Complete));
+            }
+            "ERROR" => return Err(failed(asked.refusal(&status(object)))),
+            _ => None,
+        };
+        self.state = State::Streaming(lines);
+        Ok(said)
+    }
+
+    async fn open(&mut self, version: String) -> Step {
+        let asked = self.asked("watch");
+        let request = Requests::new(path(self.kind)).watch(&self.params(), &version);
+        let response = match self.send(&asked, request).await {
+            Ok(response) => response,
+            Err(trouble) => {
+                let state = State::Open(version);
+                return Err(Failure { trouble, state });
+            }
+        };
+        if response.status().is_success() {
+            self.stands_since = Some(Instant::now());
+            self.state = State::Changes(Lines::of(response.into_body()), version);
+            return Ok(Some(Said::Up));
+        }
+        self.ended(&asked, &refusal(response).await, version)
+    }
+
+    async fn changes(&mut self, mut lines: Lines, version: String) -> Step {
+        let asked = self.asked("watch");
+        let line = match timeout(SILENT_AFTER, lines.next()).await {
+            Ok(Ok(Some(line))) => line,
+            Ok(Ok(None)) => {
+                // the usual end: its time is over
+                if self.stands_since.is_none_or(|since| since.elapsed() < WATCH_SHORT) {
+                    self.pause(None);
+                }
+                self.state = State::Open(version);
+                return Ok(None);
+            }
+            Ok(Err(broken)) => {
+                let (trouble, state) = (asked.broken(&broken), State::Open(version));
+                return Err(Failure { trouble, state });
+            }
+            Err(_) => {
+                let (trouble, state) = (asked.late("said nothing for 120 s"), State::Open(version));
+                return Err(Failure { trouble, state });
+            }
+        };
+        // what does not decode is lost: only a list tells what it was
+        let Line { event, object } = serde_json::from_slice(&line).map_err(|error| Failure {
+            trouble: asked.undecodable(&error),
+            state: State::Start,
+        })?;
+        let said = match event.as_str() {
+            "ADDED" | "MODIFIED" => Said::Applied,
+            "DELETED" => Said::Deleted,
+            "ERROR" => return self.ended(&asked, &status(object), version),
+            "BOOKMARK" => {
+                let now = object.meta("resourceVersion");
+                if is_older(now, &version) {
+                    tracing::warn!(
+                        kind = self.kind.plural(), from = version, to = now,
+                        "the API server went back in time, as after a restored backup; listing again"
+                    );
+                    self.state = State::Start;
+                    return Ok(None);
+                }
+                self.state = State::Changes(lines, now.to_owned());
+                return Ok(None);
+            }
+            _ => {
+                self.state = State::Changes(lines, version);
+                return Ok(None);
+            }
+        };
+        let now = match object.meta("resourceVersion") {
+            "" => version,
+            now => now.to_owned(),
+        };
+        self.state = State::Changes(lines, now);
+        Ok(Some(said(object)))
+    }
+
+    /// The server ends a watch, or refuses to open it.
+    fn ended(&mut self, asked: &Asked, status: &Status, version: String) -> Step {
+        match status.code {
+            // history is gone: no failure, but many nodes find it at the same moment
+            410 => {
+                tracing::info!(kind = self.kind.plural(), since = version, "the API server's history is gone; listing again");
+                self.pause(None);
+                Ok(None)
+            }
+            // they pass, and the version stays good
+            401 | 403 | 429 | 500 | 502 | 503 => Err(Failure {
+                trouble: asked.refusal(status),
+                state: State::Open(version),
+            }),
+            // among them 504, which a server says of a version that it has not reached: after a restored backup it never will
+            _ => Err(Failure {
+                trouble: asked.refusal(status),
+                state: State::Start,
+            }),
+        }
+    }
+
+    async fn send<E: std::error::Error>(
+        &self,
+        asked: &Asked,
+        request: Result<Request<Vec<u8>>, E>,
+    ) -> Result<Response<Body>, Trouble> {
+        let request = request.map_err(|error| asked.garbled(&error.to_string()))?;
+        match timeout(STALLED_AFTER, self.server.client.send(request.map(Body::from))).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(asked.error(&error)),
+            Err(_) => Err(asked.late("did not answer within 30 s")),
+        }
+    }
+
+    fn params(&mut self) -> WatchParams {
+        let seconds = (WATCH_MIN + share(WATCH_MAX - WATCH_MIN, self.random.next())).as_secs();
+        WatchParams {
+            timeout: u32::try_from(seconds).ok(),
+            ..WatchParams::default()
+        }
+    }
+
+    fn asked(&self, verb: &'static str) -> Asked {
+        Asked {
+            url: Rc::clone(&self.server.url),
+            verb,
+            kind: self.kind,
+        }
+    }
+}
+
+fn path(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Namespace => "/api/v1/namespaces",
+        Kind::Node => "/api/v1/nodes",
+        Kind::Pod => "/api/v1/pods",
+        Kind::Service => "/api/v1/services",
+        Kind::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
+    }
+}
+
+fn is_end_of_list(bookmark: &Raw) -> bool {
+    let end = bookmark.0.pointer("/metadata/annotations/k8s.io~1initial-events-end");
+    end.and_then(Value::as_str) == Some("true")
+}
+
+/// Whether a resource version lies before another; versions that are no numbers cannot be compared.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
+    }
+}
+
+fn status(object: Raw) -> Status {
+    serde_json::from_value(object.0).unwrap_or_default()
+}
+
+/// What a refusal says; one that is no Status, as of a load balancer, has its code at least.
+async fn refusal(response: Response<Body>) -> Status {
+    let code = response.status().as_u16();
+    let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect();
+    let body = match timeout(STALLED_AFTER, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        _ => return Status::default().with_code(code),
+    };
+    match serde_json::from_slice::<Status>(&body) {
+        Ok(status) if status.code != 0 => status,
+        _ => Status::failure(&String::from_utf8_lossy(&body), "").with_code(code),
+    }
+}
