@@ -13,7 +13,10 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
-use super::objects::{Kind, Objects};
+use super::{
+    objects::{Kind, Objects},
+    status::StatusMetrics,
+};
 use crate::{
     ids::{Generation, ObjectRef},
     model::{Capture, SetAside},
@@ -34,6 +37,7 @@ pub struct Metrics {
     pods: IntGaugeVec,
     node_known: IntGauge,
     duration: Histogram,
+    status: StatusMetrics,
 }
 
 impl Metrics {
@@ -61,7 +65,13 @@ impl Metrics {
             node_known: register(registry, node_known),
             pods: register(registry, IntGaugeVec::new(pods, &["state"])),
             duration: register(registry, Histogram::with_opts(duration)),
+            status: StatusMetrics::new(registry),
         }
+    }
+
+    /// What is written back.
+    pub(super) fn status(&self) -> &StatusMetrics {
+        &self.status
     }
 
     pub(super) fn objects(&self, objects: &Objects) {
