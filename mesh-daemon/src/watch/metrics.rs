@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     cluster,
     objects::{Kind, Objects},
+    status::StatusMetrics,
 };
 use crate::{
     ids::{Generation, ObjectRef},
@@ -39,6 +40,7 @@ pub struct Metrics {
     duration: Histogram,
     /// Of the watches.
     pub(super) cluster: cluster::Metrics,
+    status: StatusMetrics,
 }
 
 impl Metrics {
@@ -67,7 +69,13 @@ impl Metrics {
             pods: register(registry, IntGaugeVec::new(pods, &["state"])),
             duration: register(registry, Histogram::with_opts(duration)),
             cluster: cluster::Metrics::new(registry),
+            status: StatusMetrics::new(registry),
         }
+    }
+
+    /// What is written back.
+    pub(super) fn status(&self) -> &StatusMetrics {
+        &self.status
     }
 
     pub(super) fn objects(&self, objects: &Objects) {

@@ -1,0 +1,1 @@
+//! What is written when, tried: tables, a clock turned by hand, and an API server of our own.
