@@ -6,7 +6,6 @@ mod origin;
 pub mod manifest;
 mod changes;
 mod cluster;
-#[cfg_attr(not(test), expect(dead_code, reason = "the watch of an API server spawns it"))]
 mod status;
 mod state;
 mod local;

@@ -129,11 +129,12 @@ pub fn pod(number: u16) -> Value {
 pub fn pod_status(number: u16) -> Value {
     let app = app_name(number / ENDPOINTS_PER_SERVICE);
     let since = "2026-01-01T00:00:00Z";
+    let conditions = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": since});
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     json!({"status": {
         "phase": "Running", "hostIP": "10.9.0.1", "podIP": pod_ip(number), "podIPs": [{"ip": pod_ip(number)}], "qosClass": "Burstable", "startTime": since,
-        "conditions": ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"].map(condition),
+        "conditions": conditions.map(condition),
         "containerStatuses": [{
             "name": "app", "ready": true, "started": true, "restartCount": 0, "image": format!("registry.example/{app}:1.42.0"),
             "imageID": format!("registry.example/{app}@{digest}"), "containerID": format!("containerd://{}", &digest[7..]),

@@ -27,11 +27,13 @@ use super::{
     ClusterSource, Error, Options,
     local::LocalPods,
     objects::{Kind, Objects},
+    status,
 };
 use crate::{
     ids::NodeName,
     model::Ack,
     ready::{Item, Readiness},
+    task,
 };
 
 pub(super) use self::metrics::Metrics;
@@ -53,8 +55,8 @@ pub(super) struct Cluster {
     told: BTreeSet<String>,
     metrics: Metrics,
     local: watch::Sender<Arc<LocalPods>>,
-    // STATUS: hand `acks` and `local.subscribe()` to `status::run`, spawned with `task::scoped`, and keep its handle here
-    _acks: watch::Receiver<Option<Ack>>,
+    /// Writes back what became of objects, as long as the watches live.
+    _status: task::Scoped<()>,
 }
 
 /// How the watch of one kind stands.
@@ -83,11 +85,12 @@ impl Cluster {
         });
         let node_item = readiness.item(format!("Node {}", options.node));
         let server = Rc::new(client::connect(source.kubeconfig.as_deref()).await?);
+        let (local, seen) = watch::channel(Arc::default());
+        let status = status::run(server.client.clone(), options.node.clone(), acks, seen, metrics.clone());
         let metrics = metrics.cluster.clone();
         for kind in Kind::ALL {
             metrics.watching(kind);
         }
-        let (local, _) = watch::channel(Arc::default());
         tracing::info!(url = &*server.url, "watching the API server");
         Ok(Self {
             events: select_all(Kind::ALL.map(|kind| kind::watch(Rc::clone(&server), kind))),
@@ -99,7 +102,7 @@ impl Cluster {
             told: BTreeSet::new(),
             metrics,
             local,
-            _acks: acks,
+            _status: task::scoped("status", status),
         })
     }
 
