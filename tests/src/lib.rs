@@ -8,6 +8,7 @@ pub mod demo;
 pub mod golden;
 pub mod hooks;
 pub mod kube_proxy;
+pub mod kubernetes;
 pub mod manifests;
 pub mod metrics;
 pub mod missing;

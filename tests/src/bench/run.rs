@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::netns::{NETNS_DIR, Netns};
+use super::{
+    cgroups,
+    netns::{NETNS_DIR, Netns},
+};
 
 /// Where benches keep their manifests, logs, sockets and bpffs.
 const RUNS_DIR: &str = "/run/weft-bench";
@@ -45,6 +48,11 @@ impl Run {
             id: id.to_owned(),
             dir: dir.into(),
         }
+    }
+
+    /// The name that everything of it carries.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// The directory of its files.
@@ -86,6 +94,8 @@ impl Run {
         for name in namespaces().iter().filter(|name| name.starts_with(&self.prefix())) {
             Netns::named(name.as_str()).remove();
         }
+        // pods have namespaces of their own, which have no name: what ran in them is found here
+        cgroups::remove(&self.id);
         // busy only if somebody looks around in it: detached, it goes with him
         let _ = umount2(&self.bpffs(), MntFlags::MNT_DETACH);
         let _ = fs::remove_dir_all(&self.dir);
@@ -96,7 +106,9 @@ impl Run {
 
     /// Whether anything of it is there.
     pub fn exists(&self) -> bool {
-        self.dir.exists() || namespaces().iter().any(|name| name.starts_with(&self.prefix()))
+        self.dir.exists()
+            || namespaces().iter().any(|name| name.starts_with(&self.prefix()))
+            || cgroups::runs().contains(&self.id)
     }
 
     fn prefix(&self) -> String {
@@ -110,7 +122,7 @@ fn remove_stale() {
         .into_iter()
         .filter_map(|name| Some(name.strip_prefix("weft-")?.split('-').next()?.to_owned()));
     let of_dirs = names_in(RUNS_DIR);
-    let ids: BTreeSet<String> = of_namespaces.chain(of_dirs).collect();
+    let ids: BTreeSet<String> = of_namespaces.chain(of_dirs).chain(cgroups::runs()).collect();
     for id in ids {
         if owner(&id).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             let dir = Path::new(RUNS_DIR).join(&id);

@@ -1,0 +1,90 @@
+//! Sets up and removes the cluster of real nodes that people use. `cargo xtask cluster` builds what it needs and runs it.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use mesh_tests::kubernetes::cluster::{Cni, ClusterOptions, Family, forward, kept};
+
+/// A real Kubernetes on this machine: two nodes as network namespaces.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Set the cluster up and leave it running.
+    Up {
+        /// How pods are joined to their node.
+        #[arg(long, default_value = "ptp")]
+        cni: Cni,
+        /// The address families of pods, Services and nodes.
+        #[arg(long, default_value = "dual")]
+        family: Family,
+        /// An image archive that every node gets (may be given more than once).
+        #[arg(long, value_name = "FILE")]
+        image: Vec<PathBuf>,
+    },
+    /// Remove the cluster, also one that came up half.
+    Down,
+    /// Pass connections to a free port of the loopback on to an address inside a network namespace.
+    #[command(hide = true)]
+    Forward { netns: PathBuf, to: SocketAddr },
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Task::Up { cni, family, image } => up(cni, family, image),
+        Task::Down => down(),
+        Task::Forward { netns, to } => forward::serve(&netns, to),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weft-cluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn up(cni: Cni, family: Family, images: Vec<PathBuf>) -> Result<()> {
+    elapsed();
+    let kubeconfig = kept::up(ClusterOptions {
+        cni,
+        family,
+        images,
+        say,
+        ..ClusterOptions::default()
+    })?;
+    println!("The cluster is up after {:.1} s. Use it:", elapsed().as_secs_f64());
+    println!("export KUBECONFIG={}", kubeconfig.display());
+    Ok(())
+}
+
+fn down() -> Result<()> {
+    if kept::down()? {
+        println!("The cluster is gone: its processes, namespaces, cgroups, mounts and {}.", kept::DIR);
+    } else {
+        println!("No cluster is up; nothing to remove.");
+    }
+    Ok(())
+}
+
+/// Tells a step that is done, and when.
+fn say(step: &str) {
+    println!("  {:5.1} s  {step}", elapsed().as_secs_f64());
+}
+
+/// Since the first call.
+fn elapsed() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}

@@ -1,0 +1,3 @@
+//! A real Kubernetes for tests and the demo.
+
+pub mod cluster;
