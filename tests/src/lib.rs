@@ -9,6 +9,7 @@ pub mod golden;
 pub mod hooks;
 pub mod kube_proxy;
 pub mod kubernetes;
+pub mod load;
 pub mod manifests;
 pub mod metrics;
 pub mod missing;

@@ -4,6 +4,7 @@ mod build_ebpf;
 mod check;
 mod command;
 mod demo;
+mod image;
 mod machine;
 mod setup;
 mod test;
@@ -28,6 +29,8 @@ enum Task {
     Setup(setup::Args),
     /// Build the kernel half (mesh-ebpf) into mesh-ebpf/target/weft.o, which the daemon embeds
     BuildEbpf(build_ebpf::Args),
+    /// Make the daemon's container image, an OCI archive, without any container tool
+    Image(image::Args),
     /// Show Weft at work: two nodes as network namespaces, a Service, a table that grows
     Demo(demo::Args),
     /// Run every ring of tests, as CI does
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Task::Setup(args) => setup::run(&args),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
+        Task::Image(args) => image::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Check(args) => check::run(&args),
