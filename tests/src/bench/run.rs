@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    libc,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
 
 use super::{
     cgroups,
@@ -72,6 +75,7 @@ impl Run {
     pub fn begin(&self) -> Result<()> {
         remove_stale();
         on_signal();
+        on_exit();
         live().insert(self.clone());
         let bpffs = self.bpffs();
         fs::create_dir_all(&bpffs).with_context(|| format!("{}; are you root?", bpffs.display()))?;
@@ -159,6 +163,22 @@ fn on_signal() {
         });
         if let Err(error) = waiting {
             eprintln!("signals are not watched, Ctrl-C will leave namespaces behind: {error}");
+        }
+    });
+}
+
+/// The end of the process removes what nobody dropped: values in statics, which the tests of a program may share.
+fn on_exit() {
+    extern "C" fn remove_all() {
+        let runs: Vec<Run> = live().iter().cloned().collect();
+        runs.iter().for_each(Run::remove);
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the function lives as long as the program, takes nothing, and lets no panic out
+        let refused = unsafe { libc::atexit(remove_all) };
+        if refused != 0 {
+            eprintln!("the end of this process is not watched: what is shared in it stays behind");
         }
     });
 }

@@ -10,11 +10,17 @@ use std::{
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mesh_tests::kubernetes::cluster::{Cni, ClusterOptions, Family, forward, kept};
+use mesh_tests::kubernetes::cluster::{
+    Cni, ClusterOptions, Family, forward,
+    kept::{self, Kept},
+};
 
 /// A real Kubernetes on this machine: two nodes as network namespaces.
 #[derive(Debug, Parser)]
 struct Args {
+    /// Another name than that of the one cluster that people use, for tests.
+    #[arg(long, global = true, default_value = kept::NAME, hide = true)]
+    name: String,
     #[command(subcommand)]
     command: Task,
 }
@@ -41,9 +47,11 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let done = match Args::parse().command {
-        Task::Up { cni, family, image } => up(cni, family, image),
-        Task::Down => down(),
+    let Args { name, command } = Args::parse();
+    let kept = Kept::named(&name);
+    let done = match command {
+        Task::Up { cni, family, image } => up(&kept, cni, family, image),
+        Task::Down => down(&kept),
         Task::Forward { netns, to } => forward::serve(&netns, to),
     };
     match done {
@@ -55,23 +63,27 @@ fn main() -> ExitCode {
     }
 }
 
-fn up(cni: Cni, family: Family, images: Vec<PathBuf>) -> Result<()> {
+fn up(kept: &Kept, cni: Cni, family: Family, images: Vec<PathBuf>) -> Result<()> {
     elapsed();
-    let kubeconfig = kept::up(ClusterOptions {
+    kept.up(ClusterOptions {
         cni,
         family,
         images,
         say,
         ..ClusterOptions::default()
     })?;
-    println!("The cluster is up after {:.1} s. Use it:", elapsed().as_secs_f64());
-    println!("export KUBECONFIG={}", kubeconfig.display());
+    println!("The cluster is up after {:.1} s. To use it from a shell:", elapsed().as_secs_f64());
+    println!("  export PATH={}:$PATH", Binaries::find()?.bin().display());
+    println!("  export KUBECONFIG={}", kept.kubeconfig().display());
     Ok(())
 }
 
-fn down() -> Result<()> {
-    if kept::down()? {
-        println!("The cluster is gone: its processes, namespaces, cgroups, mounts and {}.", kept::DIR);
+fn down(kept: &Kept) -> Result<()> {
+    if kept.down()? {
+        println!(
+            "The cluster is gone: its processes, namespaces, cgroups, mounts and {}.",
+            kept.dir().display()
+        );
     } else {
         println!("No cluster is up; nothing to remove.");
     }

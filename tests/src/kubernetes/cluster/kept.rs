@@ -1,8 +1,10 @@
-//! The one cluster of this machine that people use: `cargo xtask cluster up` leaves it running, `cargo xtask cluster down` removes it.
+//! A cluster that outlives its process: `cargo xtask cluster up` leaves one running, `cargo xtask cluster down` removes it.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write,
     net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -18,11 +20,11 @@ use serde_json::Value;
 use super::{Cluster, ClusterOptions};
 use crate::{
     bench::{Run, wait_for},
-    process::Process,
+    process::{self, Process},
 };
 
-/// Where its state, logs and kubeconfig are.
-pub const DIR: &str = "/run/weft-cluster";
+/// The name of the cluster that people use; with it, its folder is /run/weft-cluster.
+pub const NAME: &str = "cluster";
 /// Says whose cluster it is, as lines `pid …`, `checkout …`, `since …`, and `up` once it is.
 const OWNER: &str = "owner";
 /// The line of the owner's file that says that the cluster is up.
@@ -32,106 +34,148 @@ const PROGRAM: &str = "weft-cluster";
 /// What ends by itself within a second; the machine may be busy.
 const GUARD: Duration = Duration::from_secs(60);
 
-/// Its run: the name does not change, so that people can type it.
-pub fn run() -> Run {
-    Run::named("cluster", DIR)
+/// A cluster that outlives the process that sets it up, by its name.
+#[derive(Debug)]
+pub struct Kept {
+    run: Run,
 }
 
-/// Sets it up and leaves it running. Hands back the path of a kubeconfig that works from the machine's ordinary network.
-///
-/// # Errors
-/// If one is up or being set up, or as [`Cluster::up`].
-pub fn up(options: ClusterOptions) -> Result<PathBuf> {
-    refuse_second()?;
-    let run = run();
-    run.remove();
-    fs::create_dir_all(DIR).with_context(|| format!("{DIR}; are you root?"))?;
-    let owner = Path::new(DIR).join(OWNER);
-    let state = owner_now()?;
-    fs::write(&owner, &state)?;
-    let cluster = Cluster::up(&ClusterOptions { run, ..options })?;
-    let (kubeconfig, mut forward) = reach(&cluster)?;
-    fs::write(&owner, format!("{state}{UP}\n"))?;
-    forward.keep();
-    cluster.keep();
-    Ok(kubeconfig)
+impl Kept {
+    /// The cluster of this name, whether it is up or not.
+    pub fn named(name: &str) -> Self {
+        Self {
+            run: Run::named(name, format!("/run/weft-{name}")),
+        }
+    }
+
+    /// Where its state, logs and kubeconfig are.
+    pub fn dir(&self) -> &Path {
+        self.run.dir()
+    }
+
+    /// A kubeconfig that works from the machine's ordinary network.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir().join("kubeconfig")
+    }
+
+    /// Refuses a start beside another, before minutes are spent on a build for it.
+    ///
+    /// # Errors
+    /// If it is up, or being set up.
+    pub fn refuse_second(&self) -> Result<()> {
+        let Some(owner) = self.owner() else {
+            return Ok(());
+        };
+        let Owner {
+            pid, checkout, since, ..
+        } = &owner;
+        if self.is_up(&owner) {
+            bail!(
+                "a cluster of {checkout} (since {since}) is up already: use it with KUBECONFIG={}, or remove it with `cargo xtask cluster down`",
+                self.kubeconfig().display()
+            );
+        }
+        if owner.is_setting_up() {
+            bail!(
+                "a cluster of {checkout} (pid {pid}, since {since}) is being set up: wait for it, or end it with `cargo xtask cluster down`"
+            );
+        }
+        // one that crashed on its way: what it left is removed before the next one starts
+        Ok(())
+    }
+
+    /// Sets it up and leaves it running.
+    ///
+    /// # Errors
+    /// If it is up or being set up, or as [`Cluster::up`].
+    pub fn up(&self, options: ClusterOptions) -> Result<()> {
+        self.refuse_second()?;
+        self.run.remove();
+        fs::create_dir_all(self.dir()).with_context(|| format!("{}; are you root?", self.dir().display()))?;
+        let owner = self.dir().join(OWNER);
+        let state = owner_now()?;
+        fs::write(&owner, &state)?;
+        let cluster = Cluster::up(&ClusterOptions {
+            run: self.run.clone(),
+            ..options
+        })?;
+        let mut forward = self.reach(&cluster)?;
+        fs::write(&owner, format!("{state}{UP}\n"))?;
+        forward.keep();
+        cluster.keep();
+        Ok(())
+    }
+
+    /// Removes it, also one that came up half. Returns whether there was anything.
+    ///
+    /// # Errors
+    /// If something is left.
+    pub fn down(&self) -> Result<bool> {
+        let existed = self.run.exists();
+        if let Some(owner) = self.owner().filter(Owner::is_setting_up)
+            && let Ok(pid) = owner.pid.parse()
+        {
+            // its own end removes most; what it cannot, the next line does
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            let gone = || Ok((!owner.is_setting_up()).then_some(()));
+            wait_for("the end of the `up` that was running", GUARD, gone)?;
+        }
+        self.run.remove();
+        if self.run.exists() {
+            bail!(
+                "something of the cluster is left; see {}, `ip netns`, and weft-{} below /sys/fs/cgroup",
+                self.dir().display(),
+                self.run.id()
+            );
+        }
+        Ok(existed)
+    }
+
+    /// Opens the way from the machine's loopback, and writes the kubeconfig for it.
+    fn reach(&self, cluster: &Cluster) -> Result<Process> {
+        let text = cluster.kubectl(&["config", "view", "--raw", "--flatten", "--output=json"])?;
+        let mut config: Value = serde_json::from_str(&text).context("the administrator's kubeconfig")?;
+        let target = &mut config["clusters"][0]["cluster"];
+        let server = target["server"].as_str().unwrap_or_default();
+        let to: SocketAddr = server
+            .trim_start_matches("https://")
+            .trim_end_matches('/')
+            .parse()
+            .with_context(|| format!("the API server's address {server:?}"))?;
+        let mut command = Command::new(process::binary(PROGRAM)?);
+        command
+            .arg("forward")
+            .arg(cluster.node(1).netns.path())
+            .arg(to.to_string());
+        let forward = Process::start(command, &self.dir().join("forward.log"))?;
+        let port = wait_for("a port of the loopback for the API server", GUARD, || {
+            Ok(forward.output().trim().parse::<u16>().ok())
+        })
+        .with_context(|| forward.output())?;
+        target["server"] = format!("https://127.0.0.1:{port}").into();
+        // the server's certificate names the address it has in the namespace
+        target["tls-server-name"] = to.ip().to_string().into();
+        let path = self.kubeconfig();
+        // the administrator's token is in it
+        write_secret(&path, &format!("{config:#}\n")).with_context(|| path.display().to_string())?;
+        Ok(forward)
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        Some(Owner::parse(&fs::read_to_string(self.dir().join(OWNER)).ok()?))
+    }
+
+    /// Whether it is there: after the machine's own restart, only the file may be.
+    fn is_up(&self, owner: &Owner) -> bool {
+        owner.up && self.run.netns("n1").path().exists()
+    }
 }
 
-/// Removes it, also one that came up half. Returns whether there was anything.
-///
-/// # Errors
-/// If something is left.
-pub fn down() -> Result<bool> {
-    let run = run();
-    let existed = run.exists();
-    if let Some(owner) = Owner::read().filter(Owner::is_setting_up)
-        && let Ok(pid) = owner.pid.parse()
-    {
-        // its own end removes most; what it cannot, the next line does
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        let gone = || Ok((!owner.is_setting_up()).then_some(()));
-        wait_for("the end of the `up` that was running", GUARD, gone)?;
-    }
-    run.remove();
-    if run.exists() {
-        bail!("something of the cluster is left; see {DIR}, `ip netns`, and `weft-cluster` below /sys/fs/cgroup");
-    }
-    Ok(existed)
-}
-
-fn refuse_second() -> Result<()> {
-    let Some(owner) = Owner::read() else {
-        return Ok(());
-    };
-    let Owner {
-        pid, checkout, since, ..
-    } = &owner;
-    if owner.is_up() {
-        bail!(
-            "a cluster of {checkout} (since {since}) is up already: use it with KUBECONFIG={}, or remove it with `cargo xtask cluster down`",
-            kubeconfig().display()
-        );
-    }
-    if owner.is_setting_up() {
-        bail!(
-            "a cluster of {checkout} (pid {pid}, since {since}) is being set up: wait for it, or end it with `cargo xtask cluster down`"
-        );
-    }
-    // one that crashed on its way: what it left is removed before the next one starts
+/// Writes a file that only its owner reads.
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
     Ok(())
-}
-
-/// Opens the way from the machine's loopback, and writes the kubeconfig for it.
-fn reach(cluster: &Cluster) -> Result<(PathBuf, Process)> {
-    let text = cluster.kubectl(&["config", "view", "--raw", "--flatten", "--output=json"])?;
-    let mut config: Value = serde_json::from_str(&text).context("the administrator's kubeconfig")?;
-    let target = &mut config["clusters"][0]["cluster"];
-    let server = target["server"].as_str().unwrap_or_default();
-    let to: SocketAddr = server
-        .trim_start_matches("https://")
-        .trim_end_matches('/')
-        .parse()
-        .with_context(|| format!("the API server's address {server:?}"))?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .arg("forward")
-        .arg(cluster.node(1).netns.path())
-        .arg(to.to_string());
-    let forward = Process::start(command, &cluster.dir().join("forward.log"))?;
-    let port = wait_for("a port of the loopback for the API server", GUARD, || {
-        Ok(forward.output().trim().parse::<u16>().ok())
-    })
-    .with_context(|| forward.output())?;
-    target["server"] = format!("https://127.0.0.1:{port}").into();
-    // the server's certificate names the address it has in the namespace
-    target["tls-server-name"] = to.ip().to_string().into();
-    let path = kubeconfig();
-    fs::write(&path, format!("{config:#}\n")).with_context(|| path.display().to_string())?;
-    Ok((path, forward))
-}
-
-fn kubeconfig() -> PathBuf {
-    Path::new(DIR).join("kubeconfig")
 }
 
 fn owner_now() -> Result<String> {
@@ -154,11 +198,6 @@ struct Owner {
 }
 
 impl Owner {
-    /// The owner of the cluster that is there, if there is one.
-    fn read() -> Option<Self> {
-        Some(Self::parse(&fs::read_to_string(Path::new(DIR).join(OWNER)).ok()?))
-    }
-
     fn parse(state: &str) -> Self {
         let field = |key: &str| {
             let found = state.lines().find_map(|line| line.strip_prefix(key));
@@ -170,11 +209,6 @@ impl Owner {
             since: field("since "),
             up: state.lines().any(|line| line == UP),
         }
-    }
-
-    /// Whether it is there: after the machine's own restart, only the file may be.
-    fn is_up(&self) -> bool {
-        self.up && run().netns("n1").path().exists()
     }
 
     /// Whether it is still being set up. The pid may be another's by now, so the program's name must fit too.

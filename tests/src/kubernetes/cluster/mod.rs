@@ -1,6 +1,7 @@
 //! A real Kubernetes cluster on one machine: nodes are network namespaces, each with its own containerd, kubelet and kube-proxy; the control
 //! plane and CoreDNS run on the first. The machine's own network, files and settings stay as they are.
 
+mod archives;
 mod dns;
 mod fabric;
 pub mod forward;
@@ -13,12 +14,12 @@ mod settings;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 
+pub use archives::archive;
 pub use node::Node;
 pub use plan::{Cni, Family};
 pub use settings::PAUSE_IMAGE;
@@ -87,7 +88,6 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Ground {
     run: Run,
-    kept: bool,
 }
 
 impl Cluster {
@@ -108,10 +108,7 @@ impl Cluster {
         check_programs()?;
         let (kube, coredns) = binaries()?;
         // from here on, everything goes if a later line fails
-        let ground = Ground {
-            run: run.clone(),
-            kept: false,
-        };
+        let ground = Ground { run: run.clone() };
         run.begin()?;
         let namespaces = fabric::make(run, &plans)?;
         say("the nodes' namespaces are joined");
@@ -258,12 +255,10 @@ impl Cluster {
     }
 
     /// Lets everything live on after this process.
-    pub fn keep(mut self) {
-        self.nodes.iter_mut().for_each(Node::keep);
-        self.plane.keep();
-        self.dns.keep();
+    pub fn keep(self) {
         self.ground.run.keep();
-        self.ground.kept = true;
+        // nothing of it is dropped: processes run on and files stay until the run of this name is removed
+        std::mem::forget(self);
     }
 
     /// Removes everything.
@@ -280,9 +275,10 @@ impl Cluster {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        if !self.kept {
-            self.run.remove();
+        if std::thread::panicking() {
+            self.show_logs();
         }
+        self.run.remove();
     }
 }
 

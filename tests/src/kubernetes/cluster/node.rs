@@ -201,22 +201,6 @@ impl Node {
         .map(drop)
         .with_context(|| format!("see {}", self.dir.join("kube-proxy.log").display()))
     }
-
-    /// Lets its processes live on after this one.
-    pub(super) fn keep(&mut self) {
-        let Self {
-            holder,
-            containerd,
-            kubelet,
-            proxy,
-            ..
-        } = self;
-        holder.keep();
-        [containerd, kubelet, proxy]
-            .into_iter()
-            .flatten()
-            .for_each(Process::keep);
-    }
 }
 
 /// The cgroup of a node's pods.
