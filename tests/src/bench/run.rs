@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Where benches keep their manifests, logs, sockets and bpffs.
-const RUNS_DIR: &str = "/run/weft-bench";
+pub const RUNS_DIR: &str = "/run/weft-bench";
 /// Numbers the benches of this process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Runs of this process that a signal must remove.

@@ -10,9 +10,12 @@ use std::{
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use mesh_tests::kubernetes::cluster::{
-    Cni, ClusterOptions, Family, forward,
-    kept::{self, Kept},
+use mesh_tests::kubernetes::{
+    Binaries,
+    cluster::{
+        ClusterOptions, Cni, Family, forward,
+        kept::{self, Kept},
+    },
 };
 
 /// A real Kubernetes on this machine: two nodes as network namespaces.
@@ -72,7 +75,10 @@ fn up(kept: &Kept, cni: Cni, family: Family, images: Vec<PathBuf>) -> Result<()>
         say,
         ..ClusterOptions::default()
     })?;
-    println!("The cluster is up after {:.1} s. To use it from a shell:", elapsed().as_secs_f64());
+    println!(
+        "The cluster is up after {:.1} s. To use it from a shell:",
+        elapsed().as_secs_f64()
+    );
     println!("  export PATH={}:$PATH", Binaries::find()?.bin().display());
     println!("  export KUBECONFIG={}", kept.kubeconfig().display());
     Ok(())

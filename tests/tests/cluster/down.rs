@@ -23,7 +23,12 @@ const USUAL_PATHS: [&str; 10] = [
     "/var/log/containers",
     "/var/log/pods",
 ];
-const USUAL_SETTINGS: [&str; 4] = ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"];
+const USUAL_SETTINGS: [&str; 4] = [
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+];
 
 #[test]
 fn nothing_is_left_of_a_cluster_with_pods() {
@@ -62,7 +67,11 @@ fn goes_without_a_trace(options: ClusterOptions) -> Result<()> {
     ensure!(pods.iter().all(|pod| pod.ips.len() == families), "{pods:?}");
     let processes = processes(&cluster, run.id());
     // containerd, kubelet, kube-proxy, the holder, a shim, a sandbox and a server on each, and five of the control plane
-    ensure!(processes.len() >= 19, "only {} processes are seen: {processes:?}", processes.len());
+    ensure!(
+        processes.len() >= 19,
+        "only {} processes are seen: {processes:?}",
+        processes.len()
+    );
     cluster.down()?;
     let alive: Vec<_> = processes.iter().filter(|process| process.is_alive()).collect();
     ensure!(alive.is_empty(), "processes are left: {alive:?}");
@@ -78,7 +87,10 @@ pub fn nothing_is_called(id: &str) -> Result<()> {
         let line = text.lines().find(|line| line.contains(&format!("/{id}")));
         ensure!(line.is_none(), "in {file}: {line:?}");
     }
-    let namespaces: Vec<_> = entries("/run/netns").into_iter().filter(|name| name.contains(id)).collect();
+    let namespaces: Vec<_> = entries("/run/netns")
+        .into_iter()
+        .filter(|name| name.contains(id))
+        .collect();
     ensure!(namespaces.is_empty(), "namespaces are left: {namespaces:?}");
     let folders = cgroups::processes(id)?;
     ensure!(folders.is_none(), "cgroups are left");
@@ -96,7 +108,10 @@ impl Machine {
     fn now() -> Self {
         let read = |name: &&str| fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
         Self {
-            paths: USUAL_PATHS.into_iter().filter(|path| Path::new(path).exists()).collect(),
+            paths: USUAL_PATHS
+                .into_iter()
+                .filter(|path| Path::new(path).exists())
+                .collect(),
             settings: USUAL_SETTINGS.iter().map(read).collect(),
         }
     }
@@ -117,7 +132,9 @@ impl Process {
 
     /// Whether it runs: one that has ended and waits for its parent does not.
     fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z") && fields.get(19) == Some(&self.start))
+        stat(self.pid).is_some_and(|fields| {
+            fields.first().is_some_and(|state| state != "Z") && fields.get(19) == Some(&self.start)
+        })
     }
 }
 
@@ -141,5 +158,7 @@ fn processes(cluster: &Cluster, id: &str) -> BTreeSet<Process> {
 
 fn entries(dir: &str) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }

@@ -51,7 +51,9 @@ fn a_service_is_reached_by_its_addresses_and_its_name_from_every_node() {
             }
         }
         // kube-proxy spreads over both pods; with 40 requests one of them is left out once in 2^39 runs
-        let seen = (0..40).map(|_| web.get(&pods[0], &targets[0])).collect::<Result<BTreeSet<_>>>()?;
+        let seen = (0..40)
+            .map(|_| web.get(&pods[0], &targets[0]))
+            .collect::<Result<BTreeSet<_>>>()?;
         ensure!(seen.len() == 2, "only {seen:?} answered");
         Ok(())
     });
@@ -87,7 +89,10 @@ fn a_node_sees_neither_the_machines_files_nor_the_other_nodes() {
         // a plugin that is installed on a node is not installed among Debian's
         let plugin = "/run/weft-node/cni/bin/mark";
         shell::output(cluster.node(1).command("touch").arg(plugin), "")?;
-        ensure!(!Path::new("/usr/lib/cni/mark").exists(), "{plugin} is among Debian's plugins");
+        ensure!(
+            !Path::new("/usr/lib/cni/mark").exists(),
+            "{plugin} is among Debian's plugins"
+        );
         let other = shell::output(cluster.node(2).command("ls").arg(plugin), "");
         ensure!(other.is_err(), "node 2 has {plugin}");
         Ok(())
@@ -119,7 +124,10 @@ fn pods_outlive_their_nodes_services() {
             cluster.exec(&web.namespace, &server.name, &["true"]).map(Some)
         })?;
         let after: Vec<_> = web.pods()?.into_iter().map(|pod| pod.name).collect();
-        ensure!(after == [client.name.clone(), server.name.clone()], "{before:?} became {after:?}");
+        ensure!(
+            after == [client.name.clone(), server.name.clone()],
+            "{before:?} became {after:?}"
+        );
         let restarts = "jsonpath={.items[*].status.containerStatuses[0].restartCount}";
         let restarts = web.kubectl(&["get", "pods", "--output", restarts])?;
         ensure!(restarts == "0 0", "restarted: {restarts}");

@@ -45,7 +45,8 @@ impl<'a> Web<'a> {
     }
 
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
-        self.cluster.kubectl(&[&["--namespace", &self.namespace], args].concat())
+        self.cluster
+            .kubectl(&[&["--namespace", &self.namespace], args].concat())
     }
 
     /// Its pods in the order of their nodes.
@@ -67,7 +68,10 @@ impl<'a> Web<'a> {
     pub fn get(&self, from: &Pod, url: &str) -> Result<String> {
         let command = ["wget", "-q", "-T", "10", "-O", "-", url];
         let said = self.cluster.exec(&self.namespace, &from.name, &command);
-        Ok(said.with_context(|| format!("{url} from {}", from.node))?.trim().to_owned())
+        Ok(said
+            .with_context(|| format!("{url} from {}", from.node))?
+            .trim()
+            .to_owned())
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{node::Node, settings::DNS_SERVICE};
 use crate::{
     bench::{Netns, wait_for},
+    kubernetes::ControlPlane,
     process::Process,
 };
 
@@ -20,16 +21,16 @@ const START_GUARD: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// If it cannot be started.
-pub(super) fn start(netns: &Netns, program: &Path, kubeconfig: &Path, dir: &Path) -> Result<Process> {
+pub(super) fn start(netns: &Netns, plane: &ControlPlane, dir: &Path) -> Result<Process> {
     fs::create_dir_all(dir)?;
     let corefile = dir.join("Corefile");
     let zones = "cluster.local in-addr.arpa ip6.arpa";
     let text = format!(
         ".:53 {{\n  errors\n  ready {READY}\n  kubernetes {zones} {{\n    kubeconfig {}\n    pods insecure\n    ttl 5\n  }}\n}}\n",
-        kubeconfig.display()
+        plane.kubeconfig().display()
     );
     fs::write(&corefile, text).with_context(|| corefile.display().to_string())?;
-    let mut command = netns.command(program);
+    let mut command = netns.command(plane.binaries().coredns());
     command.arg("-conf").arg(&corefile);
     Process::start(command, &dir.join("coredns.log"))
 }

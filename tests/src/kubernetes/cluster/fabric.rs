@@ -33,7 +33,10 @@ fn join(run: &Run, fabric: &Netns, node: &NodePlan, all: &[NodePlan]) -> Result<
         ("net/ipv6/conf/default/accept_dad", "0"),
     ])?;
     let NodePlan { number, v4, v6, .. } = node;
-    netns.ip(&format!("link add eth0 type veth peer name node{number} netns {}\n", fabric.name()))?;
+    netns.ip(&format!(
+        "link add eth0 type veth peer name node{number} netns {}\n",
+        fabric.name()
+    ))?;
     fabric.ip(&format!("link set node{number} master fabric up\n"))?;
     let mut lines = format!("addr add {v4}/24 dev eth0\n");
     if let Some(v6) = v6 {

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{Cluster, ClusterOptions};
 use crate::{
-    bench::{Run, wait_for},
+    bench::{RUNS_DIR, Run, wait_for},
     process::{self, Process},
 };
 
@@ -43,8 +43,13 @@ pub struct Kept {
 impl Kept {
     /// The cluster of this name, whether it is up or not.
     pub fn named(name: &str) -> Self {
+        let dir = match name {
+            NAME => Path::new("/run/weft-cluster").to_owned(),
+            // a test's: with the other runs, where the next one removes what a dead one left
+            _ => Path::new(RUNS_DIR).join(name),
+        };
         Self {
-            run: Run::named(name, format!("/run/weft-{name}")),
+            run: Run::named(name, dir),
         }
     }
 
@@ -226,7 +231,10 @@ mod tests {
     fn an_owner_is_read_and_one_that_died_sets_nothing_up() {
         // beyond the largest pid that the kernel gives
         let owner = Owner::parse("pid 4194305\ncheckout /w\nsince noon\n");
-        assert_eq!((owner.checkout.as_str(), owner.since.as_str(), owner.up), ("/w", "noon", false));
+        assert_eq!(
+            (owner.checkout.as_str(), owner.since.as_str(), owner.up),
+            ("/w", "noon", false)
+        );
         assert!(!owner.is_setting_up());
         assert!(Owner::parse("pid 1\ncheckout /w\nsince noon\nup\n").up);
     }

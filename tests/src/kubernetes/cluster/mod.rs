@@ -5,7 +5,6 @@ mod archives;
 mod dns;
 mod fabric;
 pub mod forward;
-mod interim;
 pub mod kept;
 mod node;
 mod plan;
@@ -25,10 +24,10 @@ pub use plan::{Cni, Family};
 pub use settings::PAUSE_IMAGE;
 
 use crate::{
-    bench::{Netns, Run},
+    bench::{self, Netns, Run},
+    kubernetes::{Binaries, ControlPlane, ControlPlaneOptions},
     process::Process,
 };
-use interim::ControlPlane;
 use node::Common;
 use plan::NodePlan;
 
@@ -106,7 +105,7 @@ impl Cluster {
         } = options;
         let plans = plan::nodes(*nodes, *family)?;
         check_programs()?;
-        let (kube, coredns) = binaries()?;
+        let binaries = Binaries::find()?;
         // from here on, everything goes if a later line fails
         let ground = Ground { run: run.clone() };
         run.begin()?;
@@ -116,11 +115,11 @@ impl Cluster {
         let common = Common {
             run,
             cni: *cni,
-            programs: kube.parent().context("a program in no folder")?,
+            programs: binaries.dir(),
         };
         let (plane, nodes) = std::thread::scope(|scope| {
             let plane = scope.spawn(|| {
-                let plane = start_plane(run, *family, first, &kube)?;
+                let plane = start_plane(run, *family, first)?;
                 say("the control plane answers");
                 Ok(plane)
             });
@@ -137,7 +136,7 @@ impl Cluster {
             let nodes: Result<Vec<Node>> = nodes.into_iter().map(joined).collect();
             Ok::<_, anyhow::Error>((joined(plane)?, nodes?))
         })?;
-        Self::populate(ground, plane, nodes, *family, &coredns, *say)
+        Self::populate(ground, plane, nodes, *family, *say)
     }
 
     /// Makes a cluster of a control plane and containerds.
@@ -146,7 +145,6 @@ impl Cluster {
         plane: ControlPlane,
         mut nodes: Vec<Node>,
         family: Family,
-        coredns: &Path,
         say: fn(&str),
     ) -> Result<Self> {
         let first = nodes.first().context("a cluster without nodes")?;
@@ -160,7 +158,7 @@ impl Cluster {
             node.start_services(family)?;
         }
         let first = nodes.first().context("a cluster without nodes")?;
-        let dns = dns::start(&first.netns, coredns, &plane.kubeconfig(), &ground.run.dir().join("dns"))?;
+        let dns = dns::start(&first.netns, &plane, &ground.run.dir().join("dns"))?;
         let cluster = Self {
             nodes,
             plane,
@@ -244,13 +242,23 @@ impl Cluster {
         self.nodes.iter().try_for_each(|node| node.load(archive))
     }
 
+    /// The control plane.
+    pub fn control_plane(&self) -> &ControlPlane {
+        &self.plane
+    }
+
+    /// Prints the ends of all logs, for people who look at a failure.
+    pub fn show_logs(&self) {
+        self.ground.show_logs();
+    }
+
     /// The folder of logs, settings and state.
     pub fn dir(&self) -> &Path {
         self.ground.run.dir()
     }
 
     /// The kubeconfig of an administrator. Its server's address is one inside the first node's network namespace.
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub fn kubeconfig(&self) -> &Path {
         self.plane.kubeconfig()
     }
 
@@ -273,6 +281,15 @@ impl Cluster {
     }
 }
 
+impl Ground {
+    fn show_logs(&self) {
+        let dirs = fs::read_dir(self.run.dir()).into_iter().flatten().flatten();
+        dirs.map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .for_each(|dir| bench::show_logs_in(&dir));
+    }
+}
+
 impl Drop for Ground {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -282,10 +299,12 @@ impl Drop for Ground {
     }
 }
 
-fn start_plane(run: &Run, family: Family, first: (&NodePlan, &Netns), kube: &Path) -> Result<ControlPlane> {
-    let (plan, netns) = first;
-    let dir = run.dir().join("control-plane");
-    ControlPlane::start(netns, &dir, plan.v4, kube, &family.service_ranges(), &family.pod_ranges())
+fn start_plane(run: &Run, family: Family, (plan, netns): (&NodePlan, &Netns)) -> Result<ControlPlane> {
+    let options = ControlPlaneOptions::new(netns, run.dir().join("control-plane"), plan.v4);
+    ControlPlane::start(ControlPlaneOptions {
+        dual_stack: family == Family::Dual,
+        ..options
+    })
 }
 
 /// What a thread of the start came to.
@@ -308,8 +327,4 @@ fn check_programs() -> Result<()> {
         missing.join(" ")
     );
     Ok(())
-}
-
-fn binaries() -> Result<(PathBuf, PathBuf)> {
-    Ok(("/tmp/cl-bin/weft-kube".into(), "/tmp/cl-bin/coredns".into()))
 }

@@ -113,7 +113,14 @@ impl Node {
         let file = File::open(archive).with_context(|| format!("the image archive {}", archive.display()))?;
         let mut import = self.command("ctr");
         // by its standard input: the node may not see the path
-        import.args(["--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", "images", "import"]);
+        import.args([
+            "--address",
+            CONTAINERD_SOCKET,
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+        ]);
         let done = import.args(["--snapshotter", "native", "-"]).stdin(file).output();
         let done = done.context("ctr cannot be started")?;
         let said = String::from_utf8_lossy(&done.stderr);
@@ -195,7 +202,10 @@ impl Node {
         let url = format!("http://{PROXY_HEALTH}/healthz");
         wait_for("kube-proxy", START_GUARD, || {
             self.netns
-                .run("curl", &["--silent", "--fail", "--noproxy", "*", "--max-time", "5", &url])
+                .run(
+                    "curl",
+                    &["--silent", "--fail", "--noproxy", "*", "--max-time", "5", &url],
+                )
                 .map(Some)
         })
         .map(drop)
@@ -238,7 +248,16 @@ fn write_settings(common: Common<'_>, plan: &NodePlan, dir: &Path) -> Result<()>
 fn hold(netns: &Netns, dir: &Path, programs: &Path) -> Result<Process> {
     let mut command = netns.command("unshare");
     command
-        .args(["--mount", "--propagation", "private", "--", "sh", "-c", include_str!("world.sh"), "weft-node"])
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "--",
+            "sh",
+            "-c",
+            include_str!("world.sh"),
+            "weft-node",
+        ])
         .arg(dir)
         .arg(programs);
     let mut holder = Process::start(command, &dir.join("world.log"))?;

@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn every_node_has_addresses_of_its_families_and_none_has_anothers() {
         let dual = nodes(2, Family::Dual).unwrap();
-        assert_eq!(dual[1].ips(), ["10.10.0.2", "fd10::2"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+        assert_eq!(
+            dual[1].ips(),
+            ["10.10.0.2", "fd10::2"].map(|ip| ip.parse::<IpAddr>().unwrap())
+        );
         assert_eq!(dual[1].pods, ["10.244.2.0/24", "fd44:0:0:2::/64"]);
         assert_ne!(dual[0].pods, dual[1].pods);
         let single = nodes(1, Family::Ipv4).unwrap();

@@ -87,7 +87,11 @@ pub(super) fn kubelet(cgroup: &Path) -> String {
 pub(super) fn cni(cni: Cni, node: &NodePlan) -> String {
     let ranges: Vec<_> = node.pods.iter().map(|range| json!([{"subnet": range}])).collect();
     let anywhere = ["0.0.0.0/0", "::/0"];
-    let routes: Vec<_> = anywhere.iter().take(node.pods.len()).map(|dst| json!({"dst": dst})).collect();
+    let routes: Vec<_> = anywhere
+        .iter()
+        .take(node.pods.len())
+        .map(|dst| json!({"dst": dst}))
+        .collect();
     let ipam = json!({"type": "host-local", "ranges": ranges, "routes": routes});
     let joining = match cni {
         Cni::Ptp => json!({"type": "ptp", "ipMasq": false, "ipam": ipam}),
@@ -119,8 +123,18 @@ mod tests {
     #[test]
     fn the_plugins_follow_the_choices() {
         for (kind, family, has, lacks) in [
-            (Cni::Ptp, Family::Dual, vec![r#""ptp""#, "10.244.2.0/24", "fd44:0:0:2::/64", "::/0"], vec!["bridge"]),
-            (Cni::Bridge, Family::Ipv4, vec![r#""bridge""#, "cni0", "10.244.2.0/24"], vec!["ptp", "fd44", "::/0"]),
+            (
+                Cni::Ptp,
+                Family::Dual,
+                vec![r#""ptp""#, "10.244.2.0/24", "fd44:0:0:2::/64", "::/0"],
+                vec!["bridge"],
+            ),
+            (
+                Cni::Bridge,
+                Family::Ipv4,
+                vec![r#""bridge""#, "cni0", "10.244.2.0/24"],
+                vec!["ptp", "fd44", "::/0"],
+            ),
         ] {
             let text = cni(kind, &nodes(2, family).unwrap()[1]);
             for part in has {
