@@ -18,7 +18,6 @@ use mesh_tests::kubernetes::cluster::{Cluster, ClusterOptions, archive};
 /// Tells a story on the cluster that the tests of this program share: dual stack, ptp. Each story uses a namespace of its own.
 fn shared(story: impl FnOnce(&mut Cluster) -> Result<()>) {
     static CLUSTER: Mutex<Option<Cluster>> = Mutex::new(None);
-    // a story that failed says nothing about the next one
     let mut place = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
     let told = usual().and_then(|options| {
         if place.is_none() {
@@ -27,7 +26,8 @@ fn shared(story: impl FnOnce(&mut Cluster) -> Result<()>) {
         story(place.as_mut().context("no cluster")?)
     });
     if let Err(error) = told {
-        if let Some(cluster) = place.as_ref() {
+        // a story that failed may have stopped half of it: the next one gets a new cluster
+        if let Some(cluster) = place.take() {
             cluster.show_logs();
         }
         panic!("{error:#}");

@@ -78,7 +78,7 @@ impl Default for ClusterOptions {
 pub struct Cluster {
     nodes: Vec<Node>,
     plane: ControlPlane,
-    dns: Process,
+    _dns: Process,
     ground: Ground,
     family: Family,
 }
@@ -162,7 +162,7 @@ impl Cluster {
         let cluster = Self {
             nodes,
             plane,
-            dns,
+            _dns: dns,
             ground,
             family,
         };
