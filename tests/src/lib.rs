@@ -8,6 +8,7 @@ pub mod demo;
 pub mod golden;
 pub mod hooks;
 pub mod kube_proxy;
+pub mod kubernetes;
 pub mod load;
 pub mod manifests;
 pub mod metrics;

@@ -1,6 +1,7 @@
 //! Two nodes as network namespaces, joined by a veth; pods as namespaces behind them, as a point-to-point CNI makes them; an outside
 //! network. Dual stack throughout. Everything lives in namespaces of its own; the machine's own network is never touched.
 
+pub mod cgroups;
 mod netns;
 mod run;
 pub mod shell;
@@ -15,7 +16,7 @@ use std::{
 use anyhow::{Result, bail};
 
 pub use netns::Netns;
-pub use run::Run;
+pub use run::{RUNS_DIR, Run};
 
 /// The MAC of every host-side interface: pods have a fixed neighbour entry for their gateway.
 const GATEWAY_MAC: &str = "ee:ee:ee:ee:ee:ee";
@@ -27,6 +28,8 @@ pub const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 pub const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0xfd98, 0, 0, 0, 0, 0, 0, 2);
 /// Pause between two looks at a condition.
 const POLL_PAUSE: Duration = Duration::from_millis(5);
+/// Guard against a hang, for what takes milliseconds: a busy machine must not fail a test.
+const HANG_GUARD: Duration = Duration::from_secs(30);
 /// Lines of each log that are shown when a test fails.
 const LOG_TAIL_LINES: usize = 60;
 
@@ -203,7 +206,8 @@ impl Bench {
             one.v4, one.v6
         ))?;
         self.outside.ip(&format!(
-            "addr add {OUTSIDE_V4}/24 dev eth0\naddr add {OUTSIDE_V6}/64 dev eth0 nodad\nlink set eth0 up\n"
+            "addr add {OUTSIDE_V4}/24 dev eth0\naddr add {OUTSIDE_V6}/64 dev eth0 nodad\nlink set eth0 up\n\
+             route add 172.31.0.0/24 via 198.51.100.1\nroute add fd31::/64 via fd98::1\n"
         ))
     }
 
@@ -237,23 +241,28 @@ impl Bench {
         ))
     }
 
-    /// Prints the end of every log, for people who look at a failure.
+    /// Prints the end of every log of the bench, for people who look at a failure.
     pub fn show_logs(&self) {
-        let Ok(entries) = fs::read_dir(self.dir()) else { return };
-        for path in entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|e| e == "log"))
-        {
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            if !lines.is_empty() {
-                eprintln!("---- end of {}", path.display());
-                lines
-                    .iter()
-                    .skip(lines.len().saturating_sub(LOG_TAIL_LINES))
-                    .for_each(|line| eprintln!("{line}"));
-            }
+        show_logs_in(self.dir());
+    }
+}
+
+/// Prints the end of every log in a directory, for people who look at a failure.
+pub fn show_logs_in(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "log"))
+    {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        if !lines.is_empty() {
+            eprintln!("---- end of {}", path.display());
+            lines
+                .iter()
+                .skip(lines.len().saturating_sub(LOG_TAIL_LINES))
+                .for_each(|line| eprintln!("{line}"));
         }
     }
 }
