@@ -40,13 +40,14 @@ const TOOLS: &str = ".tools";
 const DEBIAN_PATH: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// A Debian package, the program that shows that it is there, and who needs it.
-const PACKAGES: [(&str, &str, Purpose); 6] = [
+const PACKAGES: [(&str, &str, Purpose); 7] = [
     ("iproute2", "ip", Purpose::Demo),
     ("nftables", "nft", Purpose::Demo),
     ("curl", "curl", Purpose::Demo),
     ("nginx-light", "nginx", Purpose::Test),
     ("wrk", "wrk", Purpose::Test),
     ("nghttp2-client", "h2load", Purpose::Test),
+    ("busybox-static", "busybox", Purpose::Test),
 ];
 /// Debian's compiler with the prebuilt core for BPF; brings the libLLVM that bpf-linker links to.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -255,11 +256,11 @@ mod tests {
             (
                 Purpose::Test,
                 vec!["ip", "curl", "nft", "nginx"],
-                vec!["wrk", "nghttp2-client"],
+                vec!["wrk", "nghttp2-client", "busybox-static"],
             ),
             (
                 Purpose::Test,
-                vec!["ip", "curl", "nft", "nginx", "wrk", "h2load"],
+                vec!["ip", "curl", "nft", "nginx", "wrk", "h2load", "busybox"],
                 none.to_vec(),
             ),
         ] {

@@ -179,7 +179,7 @@ impl Ring {
         };
         match self {
             Ring::Pure => vec![test(&["--lib", "--bins"]), test(&["--doc"])],
-            Ring::Golden => vec![test(&["--test", "golden"])],
+            Ring::Golden => vec![test(&["--test", "golden", "--test", "deploy"])],
             Ring::Process => vec![test(&["--test", "process"])],
             Ring::Namespace => {
                 let namespace = |attach: &str, only: &[&str]| {

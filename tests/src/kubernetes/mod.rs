@@ -1,6 +1,7 @@
-//! A real Kubernetes 1.36 for tests and the demo: its programs, and its control plane in a network namespace.
+//! A real Kubernetes 1.36 for tests and the demo: its programs, its control plane in a network namespace, and whole clusters of real nodes.
 
 mod binaries;
+pub mod cluster;
 mod control_plane;
 mod parts;
 
