@@ -164,11 +164,17 @@ mod tests {
                 ["FILE has no `server`", "https://"],
             ),
             (
-                Some(&GOOD.replace("'http://127.0.0.1:1'", "'http://127.0.0.1:1', certificate-authority: /missing/ca.crt")),
+                Some(&GOOD.replace(
+                    "'http://127.0.0.1:1'",
+                    "'http://127.0.0.1:1', certificate-authority: /missing/ca.crt",
+                )),
                 ["certificate-authority in the kubeconfig FILE", "/missing/ca.crt"],
             ),
             (
-                Some(&GOOD.replace("{token: t}", "{client-certificate: /missing/c.crt, client-key: /missing/c.key}")),
+                Some(&GOOD.replace(
+                    "{token: t}",
+                    "{client-certificate: /missing/c.crt, client-key: /missing/c.key}",
+                )),
                 ["/missing/c", "PEM"],
             ),
         ] {

@@ -17,7 +17,10 @@ pub(in crate::watch) struct Metrics {
 impl Metrics {
     /// Registers them. A kind has series once it is watched.
     pub(in crate::watch) fn new(registry: &Registry) -> Self {
-        let up = Opts::new("weft_watch_up", "1 while the watch of a kind stands and its list is complete.");
+        let up = Opts::new(
+            "weft_watch_up",
+            "1 while the watch of a kind stands and its list is complete.",
+        );
         let help = "Full lists that were begun after the first, by kind.";
         let relists = Opts::new("weft_watch_relists_total", help);
         let help = "Failures of watches and lists, by kind and reason; each is tried again.";

@@ -22,7 +22,11 @@ use futures_util::{
 };
 use tokio::sync::watch;
 
-use self::{kind::Said, store::Store, trouble::Trouble};
+use self::{
+    kind::{Patience, Said},
+    store::Store,
+    trouble::Trouble,
+};
 use super::{
     ClusterSource, Error, Options,
     local::LocalPods,
@@ -93,7 +97,7 @@ impl Cluster {
         }
         tracing::info!(url = &*server.url, "watching the API server");
         Ok(Self {
-            events: select_all(Kind::ALL.map(|kind| kind::watch(Rc::clone(&server), kind))),
+            events: select_all(Kind::ALL.map(|kind| kind::watch(Rc::clone(&server), kind, Patience::default()))),
             store: Store::new(options.node.clone()),
             node: options.node.clone(),
             lists: lists.into(),
@@ -208,7 +212,8 @@ impl Cluster {
         let was_listed = self.store.was_listed(kind);
         if let Some(list) = self.lists.get_mut(&kind) {
             if was_listed {
-                list.item.ready_but(format!("{}; what it said last holds on", trouble.sentence));
+                list.item
+                    .ready_but(format!("{}; what it said last holds on", trouble.sentence));
             } else if let Some(excuse) = &self.excuse {
                 list.item.ready_but(excuse);
             } else {
@@ -256,8 +261,15 @@ impl Cluster {
         if nodes.len() > names.len() {
             names.push("…");
         }
-        let there_are = if names.is_empty() { "there are none".to_owned() } else { format!("there are: {}", names.join(", ")) };
+        let there_are = if names.is_empty() {
+            "there are none".to_owned()
+        } else {
+            format!("there are: {}", names.join(", "))
+        };
         self.node_item
             .wait(format!("no Node is named {}; {there_are}; set --node-name", self.node));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,9 @@ impl Asked {
     /// No answer at all, or a connection that broke.
     pub(super) fn error(&self, error: &kube::Error) -> Trouble {
         let url = &self.url;
-        let cause = causes(error).replace("ServiceError: ", "").replace("client error (Connect): ", "");
+        let cause = causes(error)
+            .replace("ServiceError: ", "")
+            .replace("client error (Connect): ", "");
         if let kube::Error::Api(status) = error {
             return self.refusal(status);
         }
