@@ -2,6 +2,8 @@
 
 mod tables;
 mod ledger;
+mod api;
+mod writer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

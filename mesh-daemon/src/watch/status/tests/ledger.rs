@@ -24,6 +24,7 @@ use crate::{
 const POD: &str = "shop/web";
 const CAPTURED: Capture = Capture::Captured(INTERFACE);
 const NO_ADDRESS: Capture = Capture::Not(NotCaptured::NoAddress);
+const NOT_LABELLED: Capture = Capture::Not(NotCaptured::NotLabelled);
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Turned {
@@ -244,15 +245,22 @@ fn what_every_node_sees_is_told_after_a_time_of_its_own() {
 
 #[test]
 fn failures_pause_longer_and_longer_and_success_ends_it() {
-    let mut turned = Turned::new(&[POD]);
-    let applied = ack(&[(POD, NO_ADDRESS)]);
+    // the gate asks for a condition and nothing for an Event
+    let gated = |pods: &[&str]| {
+        let mut pods = locals(pods);
+        pods.values_mut().for_each(|pod| pod.is_gated = true);
+        pods
+    };
+    let mut turned = Turned::new(&[]);
+    turned.pods = gated(&[POD]);
+    let applied = ack(&[(POD, NOT_LABELLED)]);
     turned.look(&applied);
     let mut pause = PAUSE_FIRST;
     for _ in 0..10 {
         turned.settle(&failed(None));
         assert_eq!(turned.next(), format!("in {} s", pause.as_secs()));
         turned.turn(pause);
-        turned.ledger.observe(desired(Some(&applied), &turned.pods), turned.now);
+        turned.look(&applied);
         pause = (pause * 2).min(PAUSE_MAX);
     }
     turned.settle(&failed(Some(SECOND * 50)));
@@ -261,8 +269,8 @@ fn failures_pause_longer_and_longer_and_success_ends_it() {
     turned.settle(&failed(Some(SECOND * 100_000)));
     turned.turn(RETRY_AFTER_MAX);
     turned.settle(&Outcome::Written);
-    turned.pods = locals(&["shop/other"]);
-    turned.look(&ack(&[("shop/other", NO_ADDRESS)]));
+    turned.pods = gated(&["shop/other"]);
+    turned.look(&ack(&[("shop/other", NOT_LABELLED)]));
     turned.settle(&failed(None));
     assert_eq!(turned.next(), format!("in {} s", PAUSE_FIRST.as_secs()));
 }
