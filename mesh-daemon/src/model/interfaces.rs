@@ -134,12 +134,12 @@ fn is_labelled(inputs: &Inputs, name: &ObjectRef, pod: &Pod, set_aside: &mut BTr
 }
 
 fn capture(pod: &Pod, labelled: bool, own: Result<u32, NotCaptured>) -> Capture {
-    if pod.host_network {
-        Capture::Not(NotCaptured::HostNetwork)
-    } else if pod.phase == PodPhase::Finished {
+    if pod.phase == PodPhase::Finished {
         Capture::Not(NotCaptured::Finished)
     } else if !labelled {
         Capture::Not(NotCaptured::NotLabelled)
+    } else if pod.host_network {
+        Capture::Not(NotCaptured::HostNetwork)
     } else {
         own.map_or_else(Capture::Not, Capture::Captured)
     }

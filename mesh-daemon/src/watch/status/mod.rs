@@ -63,7 +63,7 @@ pub(super) async fn run(
                 let object = write.key().object();
                 metrics.wrote(object, &outcome);
                 let is_well = ledger.settle(&write, &outcome, Instant::now());
-                log.tell(object, outcome, is_well);
+                log.tell(object, &outcome, is_well);
                 continue;
             }
             Next::At(at) => Some(at),
@@ -104,21 +104,37 @@ struct Log {
     troubles: BTreeMap<Object, &'static str>,
 }
 
+/// What there is to say of a kind of writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// A trouble began, or another one took its place.
+    Trouble,
+    /// The last trouble is over.
+    Well,
+}
+
 impl Log {
-    fn tell(&mut self, object: Object, outcome: Outcome, is_well: bool) {
+    fn tell(&mut self, object: Object, outcome: &Outcome, is_well: bool) {
         let what = object.title();
+        match (self.news(object, outcome, is_well), outcome) {
+            (Some(News::Trouble), Outcome::Refused(trouble) | Outcome::Failed { trouble, .. }) => {
+                let Trouble { name, detail } = trouble;
+                tracing::warn!(reason = name, "cannot write {what}: {detail}; capture itself goes on");
+            }
+            (Some(News::Well), _) => tracing::info!("{what} are written again"),
+            _ => {}
+        }
+    }
+
+    fn news(&mut self, object: Object, outcome: &Outcome, is_well: bool) -> Option<News> {
         match outcome {
             Outcome::Refused(trouble) | Outcome::Failed { trouble, .. } => {
-                let Trouble { name, detail } = trouble;
-                if self.troubles.insert(object, name) != Some(name) {
-                    tracing::warn!(reason = name, "cannot write {what}: {detail}; capture itself goes on");
-                }
+                (self.troubles.insert(object, trouble.name) != Some(trouble.name)).then_some(News::Trouble)
             }
-            Outcome::Written | Outcome::Exists | Outcome::Gone => {
-                if is_well && self.troubles.remove(&object).is_some() {
-                    tracing::info!("{what} are written again");
-                }
+            Outcome::Written | Outcome::Exists | Outcome::Gone if is_well => {
+                self.troubles.remove(&object).map(|_| News::Well)
             }
+            Outcome::Written | Outcome::Exists | Outcome::Gone => None,
         }
     }
 }

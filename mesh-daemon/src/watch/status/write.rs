@@ -16,7 +16,7 @@ use kube::{
     Resource,
     api::{Patch, PatchParams, PostParams},
     client::Body,
-    core::{Request as Path, Status},
+    core::{Request as Path, Status, response::StatusCause},
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -237,7 +237,12 @@ fn outcome(write: &Write, status: StatusCode, retry_after: Option<Duration>, bod
     match (status, write) {
         (StatusCode::NOT_FOUND, _) | (StatusCode::CONFLICT, Write::Condition { .. }) => Outcome::Gone,
         (StatusCode::CONFLICT, Write::Event { .. }) => Outcome::Exists,
-        (StatusCode::FORBIDDEN, _) if is_terminating(said.as_ref()) => Outcome::Gone,
+        (StatusCode::FORBIDDEN, _) if has_cause(said.as_ref(), |cause| cause.reason == TERMINATING) => Outcome::Gone,
+        (StatusCode::UNPROCESSABLE_ENTITY, Write::Condition { .. })
+            if has_cause(said.as_ref(), |cause| cause.field == "metadata.uid") =>
+        {
+            Outcome::Gone
+        }
         (StatusCode::FORBIDDEN, _) => failed(trouble("forbidden", forbidden(write, &message))),
         (StatusCode::UNAUTHORIZED, _) => failed(trouble(
             "unauthorized",
@@ -258,11 +263,9 @@ fn outcome(write: &Write, status: StatusCode, retry_after: Option<Duration>, bod
     }
 }
 
-fn is_terminating(said: Option<&Status>) -> bool {
-    let causes = said
-        .and_then(|said| said.details.as_ref())
-        .map(|details| &details.causes);
-    causes.is_some_and(|causes| causes.iter().any(|cause| cause.reason == TERMINATING))
+fn has_cause(said: Option<&Status>, is_it: impl Fn(&StatusCause) -> bool) -> bool {
+    let details = said.and_then(|said| said.details.as_ref());
+    details.is_some_and(|details| details.causes.iter().any(is_it))
 }
 
 fn forbidden(write: &Write, message: &str) -> String {
