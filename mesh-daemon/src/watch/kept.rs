@@ -56,7 +56,7 @@ impl Lists for Cluster {
     }
 
     fn excuse(&mut self, note: String) {
-        Self::excuse(self, note);
+        Self::excuse(self, &note);
     }
 }
 

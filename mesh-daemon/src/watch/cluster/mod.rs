@@ -269,16 +269,6 @@ impl Cluster {
         self.node_item
             .wait(format!("no Node is named {}; {there_are}; set --node-name", self.node));
     }
-
-    /// What is wrong now, if anything, in one sentence.
-    #[expect(clippy::unused_self, reason = "the watches are still to come")]
-    pub(super) fn trouble(&self) -> Option<String> {
-        None
-    }
-
-    /// The missing lists are no reason not to be ready: the note says what serves instead.
-    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, clippy::needless_pass_by_value, reason = "the watches are still to come")]
-    pub(super) fn excuse(&mut self, _note: String) {}
 }
 
 #[cfg(test)]
