@@ -25,6 +25,10 @@ pub enum LogFormat {
 )]
 pub struct LogFilterError;
 
+/// What stands before every filter, so that the filter may say otherwise: the Kubernetes client logs each failed attempt as an error, where
+/// the watches tell a trouble once.
+const QUIET: &str = "kube_client=off";
+
 /// Starts logging to stderr. A second call changes nothing: tests share one process.
 pub fn init(filter: &LogFilter, format: LogFormat) {
     let builder = tracing_subscriber::fmt()
@@ -61,7 +65,7 @@ pub fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: pro
 impl LogFilter {
     fn to_env_filter(&self) -> EnvFilter {
         // checked when the value was made; were it wrong after all, the default level is the safe choice
-        EnvFilter::try_new(&self.0).unwrap_or_else(|_| EnvFilter::new("info"))
+        EnvFilter::try_new(format!("{QUIET},{}", self.0)).unwrap_or_else(|_| EnvFilter::new("info"))
     }
 }
 
@@ -91,6 +95,23 @@ impl fmt::Display for LogFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_client_library_is_quiet_unless_asked() {
+        for (text, loud) in [
+            ("info", false),
+            ("kube_client=debug", true),
+            ("info,kube_client::client=warn", true),
+        ] {
+            let filter = text.parse::<LogFilter>().unwrap().to_env_filter();
+            let directives = filter.to_string();
+            assert_eq!(
+                !directives.contains("kube_client=off") || directives.contains("::client=warn"),
+                loud,
+                "{directives}"
+            );
+        }
+    }
 
     #[test]
     fn filters_are_checked_when_made() {

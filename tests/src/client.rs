@@ -26,7 +26,7 @@ use crate::bench::Netns;
 
 /// A request that takes longer has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Errors that a tally quotes; it counts all.
+/// Texts of errors that a tally keeps apart, so that one with a counter in it does not fill the memory; all failures are counted.
 const ERRORS_QUOTED: usize = 5;
 
 /// A version of HTTP.
@@ -65,6 +65,8 @@ pub struct Load {
     pub path: String,
     /// Whether a connection serves more than one request.
     pub reuse: bool,
+    /// The name that the server is asked for; the target itself if none.
+    pub authority: Option<String>,
 }
 
 impl Load {
@@ -75,6 +77,7 @@ impl Load {
             target,
             path: "/".to_owned(),
             reuse: false,
+            authority: None,
         }
     }
 
@@ -98,8 +101,8 @@ pub struct Tally {
     pub by_body: BTreeMap<String, u64>,
     /// How long each answered request took.
     pub latencies: Vec<Duration>,
-    /// Some of the errors.
-    pub errors: Vec<String>,
+    /// Failures by their text; texts beyond the first few are left out.
+    pub errors: BTreeMap<String, u64>,
     /// When the last request failed.
     pub last_failure: Option<Instant>,
 }
@@ -118,6 +121,28 @@ impl Tally {
         counts.clone().max().unwrap_or(&0) - counts.min().unwrap_or(&0)
     }
 
+    /// Takes in what came of another series.
+    pub fn merge(&mut self, other: Self) {
+        let Self {
+            sent,
+            failed,
+            by_body,
+            latencies,
+            errors,
+            last_failure,
+        } = other;
+        self.sent += sent;
+        self.failed += failed;
+        for (body, count) in by_body {
+            *self.by_body.entry(body).or_default() += count;
+        }
+        self.latencies.extend(latencies);
+        for (error, count) in errors {
+            self.quote(error, count);
+        }
+        self.last_failure = self.last_failure.max(last_failure);
+    }
+
     fn add(&mut self, result: Result<Answer>, took: Duration) {
         self.sent += 1;
         match result {
@@ -133,8 +158,12 @@ impl Tally {
     fn fail(&mut self, error: String) {
         self.failed += 1;
         self.last_failure = Some(Instant::now());
-        if self.errors.len() < ERRORS_QUOTED {
-            self.errors.push(error);
+        self.quote(error, 1);
+    }
+
+    fn quote(&mut self, error: String, count: u64) {
+        if self.errors.len() < ERRORS_QUOTED || self.errors.contains_key(&error) {
+            *self.errors.entry(error).or_default() += count;
         }
     }
 }
@@ -156,16 +185,23 @@ pub fn once(netns: &Netns, version: Version, target: SocketAddr, path: &str) -> 
 /// # Errors
 /// If the namespace does not exist. Requests that fail are counted.
 pub fn send(netns: &Netns, load: &Load, requests: u64) -> Result<Tally> {
-    netns.inside(|| {
-        let mut tally = Tally::default();
-        runtime()?.block_on(async {
-            let mut connection = None;
-            for _ in 0..requests {
-                step(&mut connection, load, &mut tally).await;
-            }
-        });
-        Ok(tally)
-    })?
+    let mut left = 0..requests;
+    netns.inside(|| send_while(load, || left.next().is_some()))?
+}
+
+/// A series from where this thread is, one request after the other, for as long as the question before each is answered with yes.
+///
+/// # Errors
+/// If there is no runtime to be had. Requests that fail are counted.
+pub fn send_while(load: &Load, mut more: impl FnMut() -> bool) -> Result<Tally> {
+    let mut tally = Tally::default();
+    runtime()?.block_on(async {
+        let mut connection = None;
+        while more() {
+            step(&mut connection, load, &mut tally).await;
+        }
+    });
+    Ok(tally)
 }
 
 /// A series that goes on until it is stopped.
@@ -306,9 +342,10 @@ async fn exchange(connection: &mut Option<Connection>, load: &Load) -> Result<An
         }
         None => Connection::open(load.version, load.target).await?,
     };
+    let authority = load.authority.clone().unwrap_or_else(|| load.target.to_string());
     let request = match load.version {
-        Version::Http1 => Request::get(load.path.as_str()).header("host", load.target.to_string()),
-        Version::Http2 => Request::get(format!("http://{}{}", load.target, load.path)),
+        Version::Http1 => Request::get(load.path.as_str()).header("host", authority),
+        Version::Http2 => Request::get(format!("http://{authority}{}", load.path)),
     };
     let response = open.send(request.body(Empty::new())?).await?;
     let status = response.status().as_u16();

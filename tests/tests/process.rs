@@ -14,3 +14,7 @@ mod opaque;
 mod truncation;
 #[path = "process/drain.rs"]
 mod drain;
+#[path = "process/client.rs"]
+mod client;
+#[path = "process/pause.rs"]
+mod pause;

@@ -24,7 +24,7 @@ pub struct Args {
 /// The crate of the kernel half: a workspace of its own.
 pub const CRATE: &str = "mesh-ebpf";
 /// Where the daemon's build.rs finds the object.
-const OBJECT: &str = "mesh-ebpf/target/weft.o";
+pub const OBJECT: &str = "mesh-ebpf/target/weft.o";
 
 /// Builds the object and puts it where the daemon's build finds it.
 ///
@@ -45,6 +45,15 @@ pub fn run(args: &Args) -> Result<()> {
     println!("   building {CRATE} with {compiler}, LLVM {llvm}");
     command::run(&mut build(compiler, &linker, args))?;
     publish(&target_dir(compiler).join(toolchain::TARGET).join("release").join(CRATE))
+}
+
+/// The object that [`run`] made.
+///
+/// # Errors
+/// If there is none.
+pub fn object() -> Result<Vec<u8>> {
+    let object = command::workspace().join(OBJECT);
+    fs::read(&object).with_context(|| format!("could not read {}", object.display()))
 }
 
 /// A cargo for the kernel half with this compiler; the subcommand is the caller's to add.

@@ -28,6 +28,12 @@ pub fn workspace() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
+/// The folder that cargo builds into.
+pub fn target_dir() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    workspace().join(target)
+}
+
 /// A program to be run in the workspace's root, in a clean environment.
 pub fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);

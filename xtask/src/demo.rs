@@ -92,8 +92,7 @@ pub fn build_binaries() -> Command {
 
 /// The folder with the programs of [`build_binaries`].
 pub fn bin_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    command::workspace().join(target).join("debug")
+    command::target_dir().join("debug")
 }
 
 /// What was built for `--keep` knows how to end it; only if it is gone, it is built again.

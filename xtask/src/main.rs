@@ -4,6 +4,7 @@ mod build_ebpf;
 mod check;
 mod command;
 mod demo;
+mod image;
 mod kubernetes;
 mod machine;
 mod setup;
@@ -29,6 +30,8 @@ enum Task {
     Setup(setup::Args),
     /// Build the kernel half (mesh-ebpf) into mesh-ebpf/target/weft.o, which the daemon embeds
     BuildEbpf(build_ebpf::Args),
+    /// Make the daemon's container image, an OCI archive, without any container tool
+    Image(image::Args),
     /// Show Weft at work: two nodes as network namespaces, a Service, a table that grows
     Demo(demo::Args),
     /// Run every ring of tests, as CI does
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().command {
         Task::Setup(args) => setup::run(&args),
         Task::BuildEbpf(args) => build_ebpf::run(&args),
+        Task::Image(args) => image::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Kubernetes => kubernetes::run(),

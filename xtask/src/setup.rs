@@ -42,7 +42,7 @@ pub const TOOLS: &str = ".tools";
 const DEBIAN_PATH: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// A Debian package, the program or file that shows that it is there, and who needs it.
-const PACKAGES: [(&str, &str, Purpose); 10] = [
+const PACKAGES: [(&str, &str, Purpose); 12] = [
     ("iproute2", "ip", Purpose::Demo),
     ("nftables", "nft", Purpose::Demo),
     ("curl", "curl", Purpose::Demo),
@@ -54,6 +54,8 @@ const PACKAGES: [(&str, &str, Purpose); 10] = [
     ("nginx-light", "nginx", Purpose::Test),
     ("wrk", "wrk", Purpose::Test),
     ("nghttp2-client", "h2load", Purpose::Test),
+    ("busybox-static", "busybox", Purpose::Test),
+    ("faketime", "faketime", Purpose::Test),
 ];
 /// Debian's compiler with the prebuilt core for BPF; brings the libLLVM that bpf-linker links to.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -269,11 +271,11 @@ mod tests {
             (
                 Purpose::Test,
                 [&["ip", "curl", "nft", "nginx"][..], &cluster].concat(),
-                vec!["wrk", "nghttp2-client"],
+                vec!["wrk", "nghttp2-client", "busybox-static", "faketime"],
             ),
             (
                 Purpose::Test,
-                [&["ip", "curl", "nft", "nginx", "wrk", "h2load"][..], &cluster].concat(),
+                [&["ip", "curl", "nft", "nginx", "wrk", "h2load", "busybox", "faketime"][..], &cluster].concat(),
                 none.to_vec(),
             ),
         ] {

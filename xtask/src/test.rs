@@ -200,7 +200,7 @@ impl Ring {
         };
         Ok(match self {
             Ring::Pure => vec![test(&["--lib", "--bins"]), test(&["--doc"])],
-            Ring::Golden => vec![test(&["--test", "golden"])],
+            Ring::Golden => vec![test(&["--test", "golden", "--test", "deploy"])],
             Ring::Process => vec![test(&["--test", "process"])],
             Ring::Namespace => {
                 let namespace = |attach: &str, only: &[&str]| {

@@ -9,4 +9,4 @@ mod value;
 
 pub use check::ConfigError;
 pub use settings::{AttachMode, KernelSettings, LogSettings, Settings, Source};
-pub use usage::{Command, Invocation, Stop, command_line};
+pub use usage::{Command, Invocation, Stop, command_line, definition};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ffi::OsString, process::ExitCode};
 
 use clap::{
-    Parser,
+    CommandFactory, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -62,6 +62,11 @@ impl Stop {
             }
         }
     }
+}
+
+/// Every flag, variable and text of the command line, for whoever checks a manifest against it.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Reads this process's command line and environment.

@@ -8,15 +8,19 @@ use mesh_common::{
 };
 
 use super::{
-    Content, Inputs, Tables, Workload,
+    Content, Tables, View, Workload,
     bounded::bounded,
     interfaces::{self, Locals},
     owners, ranges, upstreams,
 };
 use crate::ids::ObjectRef;
 
-/// Builds the content of a snapshot.
-pub fn build(inputs: &Inputs) -> Content {
+/// Builds the content of a snapshot, from [`super::Inputs`] or a [`View`] of what they would be.
+pub fn build<'a>(inputs: impl Into<View<'a>>) -> Content {
+    of(&inputs.into())
+}
+
+fn of(inputs: &View<'_>) -> Content {
     let mut set_aside = inputs.refused.clone();
     let owners = owners::of_addresses(inputs, &mut set_aside);
     let locals = interfaces::locals(inputs, &owners, &mut set_aside);
@@ -37,7 +41,7 @@ pub fn build(inputs: &Inputs) -> Content {
             inputs.facts.node_addresses.iter().map(|ip| Addr::from(*ip)),
             &mut set_aside,
         ),
-        attachments: interfaces::attachments(&inputs.facts, &locals.ifaces),
+        attachments: interfaces::attachments(inputs.facts, &locals.ifaces),
         ifaces: locals.ifaces,
     };
     Content {
@@ -52,7 +56,7 @@ pub fn build(inputs: &Inputs) -> Content {
 }
 
 fn workloads(
-    inputs: &Inputs,
+    inputs: &View<'_>,
     owners: &BTreeMap<IpAddr, ObjectRef>,
     locals: &Locals,
 ) -> BTreeMap<IpAddr, Arc<Workload>> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{NodeName, ObjectRef};
 
@@ -33,6 +34,57 @@ pub struct Inputs {
     pub refused: BTreeSet<SetAside>,
 }
 
+/// [`Inputs`] on loan: what [`super::build`] reads, wherever it is kept. With ten thousand pods a copy for each change would cost more than
+/// the build.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// As [`Inputs::node`].
+    pub node: &'a NodeName,
+    /// As [`Inputs::pod_cidrs`].
+    pub pod_cidrs: &'a [IpNet],
+    /// As [`Inputs::namespaces`].
+    pub namespaces: &'a BTreeMap<String, Namespace>,
+    /// As [`Inputs::pods`].
+    pub pods: &'a BTreeMap<ObjectRef, Pod>,
+    /// As [`Inputs::services`].
+    pub services: &'a BTreeMap<ObjectRef, Service>,
+    /// As [`Inputs::endpoint_slices`].
+    pub endpoint_slices: &'a BTreeMap<ObjectRef, EndpointSlice>,
+    /// As [`Inputs::nodes`].
+    pub nodes: &'a BTreeMap<String, Node>,
+    /// As [`Inputs::facts`].
+    pub facts: &'a Facts,
+    /// As [`Inputs::refused`].
+    pub refused: &'a BTreeSet<SetAside>,
+}
+
+impl<'a> From<&'a Inputs> for View<'a> {
+    fn from(inputs: &'a Inputs) -> Self {
+        let Inputs {
+            node,
+            pod_cidrs,
+            namespaces,
+            pods,
+            services,
+            endpoint_slices,
+            nodes,
+            facts,
+            refused,
+        } = inputs;
+        Self {
+            node,
+            pod_cidrs,
+            namespaces,
+            pods,
+            services,
+            endpoint_slices,
+            nodes,
+            facts,
+            refused,
+        }
+    }
+}
+
 /// Something of the input that is not used, and why. The rest serves on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SetAside {
@@ -47,14 +99,14 @@ pub struct SetAside {
 }
 
 /// A Namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Namespace {
     /// The label `weft.mesh/capture`.
     pub capture_label: Option<String>,
 }
 
 /// A Pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
     /// `metadata.uid`; empty if the manifest has none.
     pub uid: String,
@@ -77,7 +129,7 @@ pub struct Pod {
 }
 
 /// `status.phase`, as far as it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PodPhase {
     /// Succeeded or Failed: keeps its podIP in the API and owns no address.
     Finished,
@@ -86,7 +138,7 @@ pub enum PodPhase {
 }
 
 /// A Service.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Service {
     /// `spec.clusterIPs`, without `None`; empty for headless and ExternalName.
     pub cluster_ips: Vec<IpAddr>,
@@ -95,7 +147,7 @@ pub struct Service {
 }
 
 /// A TCP port of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// The port's name; empty if it has none. EndpointSlices refer to it.
     pub name: String,
@@ -108,7 +160,7 @@ pub struct ServicePort {
 }
 
 /// A Service's `targetPort`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TargetPort {
     /// A number.
     Number(u16),
@@ -117,7 +169,7 @@ pub enum TargetPort {
 }
 
 /// What `appProtocol` says about the first bytes (Kubernetes: Services, "Application protocol"; IANA service names).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum AppProtocol {
     /// Nothing, or nothing that is known: look at the first bytes.
     #[default]
@@ -131,7 +183,7 @@ pub enum AppProtocol {
 }
 
 /// An EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointSlice {
     /// Label `kubernetes.io/service-name`, in the slice's own namespace.
     pub service: String,
@@ -142,7 +194,7 @@ pub struct EndpointSlice {
 }
 
 /// A port of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlicePort {
     /// The Service port's name.
     pub name: String,
@@ -153,7 +205,7 @@ pub struct SlicePort {
 }
 
 /// An endpoint of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The first address (Kubernetes: consumers use the first only).
     pub address: IpAddr,
@@ -166,7 +218,7 @@ pub struct Endpoint {
 }
 
 /// A Node.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Node {
     /// `spec.podCIDRs`, else `spec.podCIDR`.
     pub pod_cidrs: Vec<IpNet>,

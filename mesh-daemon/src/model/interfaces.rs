@@ -12,7 +12,7 @@ use mesh_common::{
 };
 
 use super::{
-    Attachment, Capture, Facts, Inputs, LinkKind, NotCaptured, Pod, PodPhase, Program, SetAside, bounded::bounded,
+    Attachment, Capture, Facts, LinkKind, NotCaptured, Pod, PodPhase, Program, SetAside, View, bounded::bounded,
 };
 use crate::ids::ObjectRef;
 
@@ -32,18 +32,18 @@ pub(super) struct Locals {
 
 /// Finds this node's pods and their interfaces.
 pub(super) fn locals(
-    inputs: &Inputs,
+    inputs: &View<'_>,
     owners: &BTreeMap<IpAddr, ObjectRef>,
     set_aside: &mut BTreeSet<SetAside>,
 ) -> Locals {
     let here: Vec<_> = inputs
         .pods
         .iter()
-        .filter(|(_, pod)| pod.node.as_ref() == Some(&inputs.node))
+        .filter(|(_, pod)| pod.node.as_ref() == Some(inputs.node))
         .collect();
     let mut found: BTreeMap<&ObjectRef, Result<u32, NotCaptured>> = here
         .iter()
-        .map(|(name, pod)| (*name, interface(&inputs.facts, name, pod, owners, set_aside)))
+        .map(|(name, pod)| (*name, interface(inputs.facts, name, pod, owners, set_aside)))
         .collect();
     refuse_shared(&mut found);
     let indexes = bounded(
@@ -105,7 +105,7 @@ pub(super) fn attachments(facts: &Facts, ifaces: &BTreeMap<u32, Iface>) -> BTree
 }
 
 /// What the labels ask for: the pod's own wins over its namespace's.
-fn is_labelled(inputs: &Inputs, name: &ObjectRef, pod: &Pod, set_aside: &mut BTreeSet<SetAside>) -> bool {
+fn is_labelled(inputs: &View<'_>, name: &ObjectRef, pod: &Pod, set_aside: &mut BTreeSet<SetAside>) -> bool {
     let mut asks = |kind: &str, object: String, label: Option<&str>| match label {
         Some("enabled") => Some(true),
         Some("disabled") => Some(false),
@@ -134,12 +134,12 @@ fn is_labelled(inputs: &Inputs, name: &ObjectRef, pod: &Pod, set_aside: &mut BTr
 }
 
 fn capture(pod: &Pod, labelled: bool, own: Result<u32, NotCaptured>) -> Capture {
-    if pod.host_network {
-        Capture::Not(NotCaptured::HostNetwork)
-    } else if pod.phase == PodPhase::Finished {
+    if pod.phase == PodPhase::Finished {
         Capture::Not(NotCaptured::Finished)
     } else if !labelled {
         Capture::Not(NotCaptured::NotLabelled)
+    } else if pod.host_network {
+        Capture::Not(NotCaptured::HostNetwork)
     } else {
         own.map_or_else(Capture::Not, Capture::Captured)
     }

@@ -21,7 +21,7 @@ pub use diff::Diff;
 pub use dump::{dump, dump_tables};
 pub use inputs::{
     AppProtocol, Endpoint, EndpointSlice, Facts, Inputs, Link, LinkKind, Namespace, Node, Pod, PodPhase, Service,
-    ServicePort, SetAside, SlicePort, TargetPort,
+    ServicePort, SetAside, SlicePort, TargetPort, View,
 };
 pub use snapshot::{Capture, Content, NotCaptured, Snapshot, Upstream, UpstreamEndpoint, Workload};
 pub use tables::{Attachment, Program, Tables};

@@ -7,14 +7,14 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Inputs, Pod, PodPhase, SetAside};
+use super::{Pod, PodPhase, SetAside, View};
 use crate::ids::ObjectRef;
 
 /// The owner of each pod address in the cluster. Completed pods keep their address in the API and own none; pods on the host's network have
 /// the node's.
-pub(super) fn of_addresses(inputs: &Inputs, set_aside: &mut BTreeSet<SetAside>) -> BTreeMap<IpAddr, ObjectRef> {
+pub(super) fn of_addresses(inputs: &View<'_>, set_aside: &mut BTreeSet<SetAside>) -> BTreeMap<IpAddr, ObjectRef> {
     let mut claims: BTreeMap<IpAddr, Vec<(&ObjectRef, &Pod)>> = BTreeMap::new();
-    for (name, pod) in &inputs.pods {
+    for (name, pod) in inputs.pods {
         if pod.host_network || pod.phase == PodPhase::Finished {
             continue;
         }
@@ -37,12 +37,12 @@ pub(super) fn of_addresses(inputs: &Inputs, set_aside: &mut BTreeSet<SetAside>) 
 }
 
 fn winner(
-    inputs: &Inputs,
+    inputs: &View<'_>,
     address: IpAddr,
     claimants: &[(&ObjectRef, &Pod)],
     set_aside: &mut BTreeSet<SetAside>,
 ) -> Option<ObjectRef> {
-    let is_here = |pod: &Pod| pod.node.as_ref() == Some(&inputs.node) && inputs.facts.on_link.contains_key(&address);
+    let is_here = |pod: &Pod| pod.node.as_ref() == Some(inputs.node) && inputs.facts.on_link.contains_key(&address);
     let (owner, _) = claimants
         .iter()
         .max_by_key(|(name, pod)| (is_here(pod), pod.start_time, Reverse(*name)))?;

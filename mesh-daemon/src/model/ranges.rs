@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use mesh_common::addr::{Addr, V4_PREFIX_BITS};
 
-use super::{Inputs, SetAside};
+use super::{SetAside, View};
 
 /// What no pod range may touch: unspecified, loopback, link-local, multicast, broadcast, and IPv4 in IPv6's clothes (the kernel's trie would
 /// take it for IPv4). Such a range is a mistake, and steering it would take the node's own traffic along.
@@ -23,7 +23,7 @@ const NEVER_PODS: [&str; 10] = [
 ];
 
 /// Ranges of the Nodes and of the settings.
-pub(super) fn pod_ranges(inputs: &Inputs, set_aside: &mut BTreeSet<SetAside>) -> BTreeSet<IpNet> {
+pub(super) fn pod_ranges(inputs: &View<'_>, set_aside: &mut BTreeSet<SetAside>) -> BTreeSet<IpNet> {
     let of_nodes = inputs
         .nodes
         .iter()

@@ -12,21 +12,21 @@ use mesh_common::{
 };
 
 use super::{
-    AppProtocol, EndpointSlice, Inputs, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, Workload,
+    AppProtocol, EndpointSlice, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, View, Workload,
     bounded::bounded,
 };
 use crate::ids::ObjectRef;
 
 /// The upstream of every service address and port. Of two Services with one address the first by name has it.
 pub(super) fn all(
-    inputs: &Inputs,
+    inputs: &View<'_>,
     workloads: &BTreeMap<IpAddr, Arc<Workload>>,
     set_aside: &mut BTreeSet<SetAside>,
 ) -> BTreeMap<SocketAddr, Arc<Upstream>> {
     let slices = slices_by_service(inputs);
     let mut owners: BTreeMap<IpAddr, &ObjectRef> = BTreeMap::new();
     let mut upstreams = BTreeMap::new();
-    for (name, service) in &inputs.services {
+    for (name, service) in inputs.services {
         let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
         let addresses: BTreeSet<_> = service.cluster_ips.iter().collect();
         for address in addresses {
@@ -74,9 +74,9 @@ pub(super) fn steered(
         .collect()
 }
 
-fn slices_by_service(inputs: &Inputs) -> BTreeMap<ObjectRef, Vec<&EndpointSlice>> {
-    let mut slices: BTreeMap<ObjectRef, Vec<&EndpointSlice>> = BTreeMap::new();
-    for (name, slice) in &inputs.endpoint_slices {
+fn slices_by_service<'a>(inputs: &View<'a>) -> BTreeMap<ObjectRef, Vec<&'a EndpointSlice>> {
+    let mut slices: BTreeMap<ObjectRef, Vec<&'a EndpointSlice>> = BTreeMap::new();
+    for (name, slice) in inputs.endpoint_slices {
         slices
             .entry(ObjectRef::new(&name.namespace, &slice.service))
             .or_default()
@@ -126,7 +126,7 @@ fn upstream(
     }
 }
 
-fn usable(inputs: &Inputs, service: &ObjectRef, address: IpAddr, set_aside: &mut BTreeSet<SetAside>) -> bool {
+fn usable(inputs: &View<'_>, service: &ObjectRef, address: IpAddr, set_aside: &mut BTreeSet<SetAside>) -> bool {
     let usable = is_unicast(address) && !inputs.facts.node_addresses.contains(&address);
     if !usable {
         let detail = format!("ClusterIP {address} is this node's own, or no address that a service can have");

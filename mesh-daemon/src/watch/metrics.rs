@@ -7,7 +7,7 @@ use std::{
 };
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     cluster,
     objects::{Kind, Objects},
+    status::StatusMetrics,
 };
 use crate::{
     ids::{Generation, ObjectRef},
@@ -25,6 +26,11 @@ use crate::{
 
 /// From a handful of objects to a large cluster, in seconds.
 const PUBLISH_SECONDS: [f64; 8] = [0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 5.0];
+
+/// From one change on an idle node to a kernel that refuses for a while, in seconds.
+const APPLIED_SECONDS: [f64; 13] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
 
 /// Metrics of this room.
 #[derive(Clone, Debug)]
@@ -39,6 +45,11 @@ pub struct Metrics {
     duration: Histogram,
     /// Of the watches.
     pub(super) cluster: cluster::Metrics,
+    status: StatusMetrics,
+    applied: IntGauge,
+    event_to_applied: Histogram,
+    from_state: IntGauge,
+    state_writes: IntCounterVec,
 }
 
 impl Metrics {
@@ -57,6 +68,15 @@ impl Metrics {
         let node_known = IntGauge::new("weft_node_known", help);
         let pods = Opts::new("weft_pods", "Pods of this node: captured, or the reason why not.");
         let objects = Opts::new("weft_objects", "Objects in use, by kind.");
+        let help = "Number of the snapshot that proxy and kernel hold; 0 before the first.";
+        let applied = IntGauge::new("weft_snapshot_applied_generation", help);
+        let help = "Time from a change that was seen to proxy and kernel holding it, in seconds.";
+        let event_to_applied =
+            HistogramOpts::new("weft_event_to_applied_seconds", help).buckets(APPLIED_SECONDS.to_vec());
+        let help = "1 while the saved state is served because the API server has not listed everything yet.";
+        let from_state = IntGauge::new("weft_snapshot_from_state", help);
+        let help = "Writes of the state file, by result: ok, error.";
+        let state_writes = IntCounterVec::new(Opts::new("weft_state_writes_total", help), &["result"]);
         Self {
             generation: register(registry, generation),
             age: register(registry, Age::new()),
@@ -67,7 +87,17 @@ impl Metrics {
             pods: register(registry, IntGaugeVec::new(pods, &["state"])),
             duration: register(registry, Histogram::with_opts(duration)),
             cluster: cluster::Metrics::new(registry),
+            status: StatusMetrics::new(registry),
+            applied: register(registry, applied),
+            event_to_applied: register(registry, Histogram::with_opts(event_to_applied)),
+            from_state: register(registry, from_state),
+            state_writes: register(registry, state_writes),
         }
+    }
+
+    /// What is written back.
+    pub(super) fn status(&self) -> &StatusMetrics {
+        &self.status
     }
 
     pub(super) fn objects(&self, objects: &Objects) {
@@ -112,6 +142,23 @@ impl Metrics {
         self.generation.set(i64::try_from(generation.0).unwrap_or(i64::MAX));
         self.duration.observe(took.as_secs_f64());
         self.age.restart();
+    }
+
+    pub(super) fn applied(&self, generation: Generation) {
+        self.applied.set(i64::try_from(generation.0).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn event_to_applied(&self, took: Duration) {
+        self.event_to_applied.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn from_state(&self, is: bool) {
+        self.from_state.set(i64::from(is));
+    }
+
+    pub(super) fn state_written(&self, well: bool) {
+        let result = if well { "ok" } else { "error" };
+        self.state_writes.with_label_values(&[result]).inc();
     }
 }
 

@@ -2,11 +2,15 @@
 //! written back.
 
 mod publish;
+mod debounce;
+mod trace;
 mod origin;
 pub mod manifest;
 mod changes;
 mod cluster;
 mod status;
+mod kept;
+mod start;
 mod state;
 mod local;
 pub mod objects;
@@ -22,10 +26,19 @@ mod metrics;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 pub use metrics::Metrics;
 
+use self::{
+    debounce::Debounce,
+    origin::Origin,
+    publish::{Published, Publisher},
+    trace::Trace,
+};
 use crate::{
     ids::NodeName,
     model::{Ack, Facts, Snapshot},
@@ -116,7 +129,8 @@ pub enum Error {
     Client(String),
 }
 
-/// Publishes snapshots until the sender of facts is gone. `readiness` is told what is waited for before the first await.
+/// Publishes snapshots until the sender of facts is gone; then leaves what a successor needs. `readiness` is told what is waited for before
+/// the first await.
 ///
 /// # Errors
 /// If the source cannot be read at the start, or can never be.
@@ -130,21 +144,75 @@ pub async fn run(
     let Ends {
         mut facts,
         snapshots,
-        acks,
+        mut acks,
     } = ends;
-    let mut origin = origin::Origin::open(source, &options, acks, &readiness, &metrics).await?;
-    let mut publisher = publish::Publisher::new(options, snapshots, metrics);
+    let mut origin = Origin::open(source, &options, acks.clone(), &readiness, &metrics).await?;
+    let mut debounce = Debounce::new(options.debounce_after, options.debounce_max);
+    let mut trace = Trace::new(metrics.clone());
+    let mut publisher = Publisher::new(options, snapshots, metrics);
+    // what was there at the start is the first change
+    debounce.changed(Instant::now());
     loop {
-        let latest = facts.borrow_and_update().clone();
-        if origin.is_complete() {
-            publisher.publish(origin.objects(), latest.as_ref());
+        // looked at by hand, since a source that always has something new may leave a timer no turn
+        if debounce.due().is_some_and(|due| due <= Instant::now()) {
+            let latest = facts.borrow_and_update().clone();
+            publish(&mut publisher, &origin, latest.as_ref(), &mut debounce, &mut trace);
         }
         tokio::select! {
             changed = facts.changed() => if changed.is_err() {
+                origin.close().await;
                 return Ok(());
             },
             () = origin.changed() => {}
+            Ok(()) = acks.changed() => {
+                if let Some(ack) = &*acks.borrow_and_update() {
+                    trace.acknowledged(ack, Instant::now());
+                }
+                continue;
+            }
+            () = until(debounce.due()) => continue,
         }
+        let now = Instant::now();
+        debounce.changed(now);
+        trace.seen(now, publisher.next());
+    }
+}
+
+/// Publishes what the origin holds, if it is complete and says anything new.
+fn publish(
+    publisher: &mut Publisher,
+    origin: &Origin,
+    facts: Option<&Facts>,
+    debounce: &mut Debounce,
+    trace: &mut Trace,
+) {
+    let started = Instant::now();
+    let published = if origin.is_complete() {
+        publisher.publish(origin.objects(), facts)
+    } else {
+        Published::NotYet
+    };
+    let ended = Instant::now();
+    match published {
+        Published::NotYet => {
+            debounce.looked();
+            trace.nothing_new();
+        }
+        Published::NothingNew => {
+            debounce.published(started, ended);
+            trace.nothing_new();
+        }
+        Published::As(generation) => {
+            debounce.published(started, ended);
+            trace.published(generation, ended);
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::Options;
 use crate::{
     ids::ObjectRef,
-    model::{EndpointSlice, Facts, Inputs, Namespace, Node, Pod, Service, SetAside},
+    model::{EndpointSlice, Facts, Inputs, Namespace, Node, Pod, Service, SetAside, View},
 };
 
 /// The kinds that are read.
@@ -39,7 +41,7 @@ pub enum Object {
 }
 
 /// All objects of a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Objects {
     /// By name.
     pub namespaces: BTreeMap<String, Namespace>,
@@ -51,14 +53,40 @@ pub struct Objects {
     pub services: BTreeMap<ObjectRef, Service>,
     /// By namespace and name.
     pub endpoint_slices: BTreeMap<ObjectRef, EndpointSlice>,
-    /// What was refused, and why.
+    /// What was refused, and why. Not kept for a restart: the next list says it again.
+    #[serde(skip)]
     pub refused: BTreeSet<SetAside>,
     /// Objects of kinds that are not read.
+    #[serde(skip)]
     pub unknown: u64,
 }
 
 impl Objects {
-    /// What the model is built from.
+    /// What the model is built from, on loan.
+    pub fn view<'a>(&'a self, options: &'a Options, facts: &'a Facts) -> View<'a> {
+        let Self {
+            namespaces,
+            nodes,
+            pods,
+            services,
+            endpoint_slices,
+            refused,
+            unknown: _,
+        } = self;
+        View {
+            node: &options.node,
+            pod_cidrs: &options.pod_cidrs,
+            namespaces,
+            pods,
+            services,
+            endpoint_slices,
+            nodes,
+            facts,
+            refused,
+        }
+    }
+
+    /// What the model is built from, as a copy to keep.
     pub fn inputs(&self, options: &Options, facts: &Facts) -> Inputs {
         let Self {
             namespaces,

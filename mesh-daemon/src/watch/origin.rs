@@ -6,8 +6,10 @@ use super::{
     Error, Metrics, Options, Source,
     changes::Changes,
     cluster::Cluster,
+    kept::Kept,
     manifest::Directory,
     objects::{Kind, Objects},
+    state::Place,
 };
 use crate::{model::Ack, ready::Readiness};
 
@@ -22,8 +24,8 @@ pub(super) enum Origin {
         /// What they said last.
         objects: Objects,
     },
-    /// An API server.
-    Cluster(Box<Cluster>),
+    /// An API server, and its last good state.
+    Cluster(Box<Kept<Cluster>>),
 }
 
 impl Origin {
@@ -53,8 +55,14 @@ impl Origin {
                 })
             }
             Source::Cluster(source) => {
+                let place = Place {
+                    directory: source.state_dir.clone(),
+                    node: options.node.clone(),
+                    age_max: source.state_age_max,
+                };
                 let cluster = Cluster::open(source, options, acks, readiness, metrics).await?;
-                Ok(Self::Cluster(Box::new(cluster)))
+                let kept = Kept::new(cluster, place, readiness.clone(), metrics.clone());
+                Ok(Self::Cluster(Box::new(kept)))
             }
         }
     }
@@ -76,7 +84,7 @@ impl Origin {
         }
     }
 
-    /// Whether every kind has had its first full list: nothing is published before.
+    /// Whether every kind has had its first full list, or there is a saved state to serve instead: nothing is published before.
     pub(super) fn is_complete(&self) -> bool {
         match self {
             Self::Directory { .. } => true,
@@ -89,6 +97,14 @@ impl Origin {
         match self {
             Self::Directory { objects, .. } => objects,
             Self::Cluster(cluster) => cluster.objects(),
+        }
+    }
+
+    /// Leaves everything as a successor wants to find it.
+    pub(super) async fn close(self) {
+        match self {
+            Self::Directory { .. } => {}
+            Self::Cluster(kept) => kept.close().await,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{Metrics, Options, objects::Objects};
 use crate::{
     ids::{Generation, ObjectRef},
-    model::{self, Capture, Facts, Inputs, NotCaptured, SetAside, Snapshot},
+    model::{self, Capture, Facts, NotCaptured, SetAside, Snapshot, View},
 };
 
 /// Most lines about what is set aside, or about pods, for each publication: a broken generator of manifests must not drown the log.
@@ -18,6 +18,17 @@ const LOG_LINES_MAX: usize = 100;
 
 /// Most node names in a message: enough to see a pattern.
 const NODES_NAMED_MAX: usize = 5;
+
+/// What became of an attempt to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    /// Nothing is known of the kernel yet.
+    NotYet,
+    /// It was said before.
+    NothingNew,
+    /// It has this number.
+    As(Generation),
+}
 
 /// Gives snapshots their numbers.
 pub(super) struct Publisher {
@@ -41,34 +52,38 @@ impl Publisher {
         }
     }
 
+    /// The number of the next snapshot.
+    pub(super) fn next(&self) -> Generation {
+        Generation(self.last.as_ref().map_or(0, |last| last.generation.0) + 1)
+    }
+
     /// Publishes what objects and facts make, unless it was said before. Without facts there is nothing to say yet.
-    pub(super) fn publish(&mut self, objects: &Objects, facts: Option<&Facts>) {
+    pub(super) fn publish(&mut self, objects: &Objects, facts: Option<&Facts>) -> Published {
         self.metrics.objects(objects);
         let Some(facts) = facts else {
             self.tell(&objects.refused);
-            return;
+            return Published::NotYet;
         };
         let started = Instant::now();
-        let inputs = objects.inputs(&self.options, facts);
-        self.tell_node(&inputs);
-        let content = model::build(&inputs);
+        let known = self.tell_node(&objects.view(&self.options, facts));
+        self.node_known = Some(known);
+        let content = model::build(objects.view(&self.options, facts));
         self.tell(&content.set_aside);
         if self.last.as_ref().is_some_and(|last| last.content == content) {
-            return;
+            return Published::NothingNew;
         }
-        let before = self.last.as_ref().map_or(0, |last| last.generation.0);
-        let generation = Generation(before + 1);
+        let generation = self.next();
         self.metrics.pods(&content.captures);
         tell_captures(self.last.as_ref().map(|last| &last.content.captures), &content.captures);
         let snapshot = Arc::new(Snapshot { generation, content });
         self.last = Some(Arc::clone(&snapshot));
         self.snapshots.send_replace(Some(snapshot));
         self.metrics.published(generation, started.elapsed());
-        tracing::debug!(%generation, "published");
+        Published::As(generation)
     }
 
-    /// A node name that no Node has captures nothing, and looks like a quiet node: says it.
-    fn tell_node(&mut self, inputs: &Inputs) {
+    /// A node name that no Node has captures nothing, and looks like a quiet node: says it, and whether it is known.
+    fn tell_node(&self, inputs: &View<'_>) -> bool {
         let known = inputs.nodes.contains_key(&inputs.node.0);
         self.metrics.node_known(known);
         if !known && self.node_known != Some(false) {
@@ -78,7 +93,7 @@ impl Publisher {
                 "no Node object has this node's name, so no pod may be captured here: set --node-name"
             );
         }
-        self.node_known = Some(known);
+        known
     }
 
     /// Logs and counts what is set aside now, each once.

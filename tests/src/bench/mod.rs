@@ -1,6 +1,7 @@
 //! Two nodes as network namespaces, joined by a veth; pods as namespaces behind them, as a point-to-point CNI makes them; an outside
 //! network. Dual stack throughout. Everything lives in namespaces of its own; the machine's own network is never touched.
 
+pub mod cgroups;
 mod netns;
 mod run;
 pub mod shell;
@@ -15,7 +16,7 @@ use std::{
 use anyhow::{Result, bail};
 
 pub use netns::Netns;
-pub use run::Run;
+pub use run::{RUNS_DIR, Run};
 
 /// The MAC of every host-side interface: pods have a fixed neighbour entry for their gateway.
 const GATEWAY_MAC: &str = "ee:ee:ee:ee:ee:ee";
@@ -27,6 +28,8 @@ pub const OUTSIDE_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 pub const OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0xfd98, 0, 0, 0, 0, 0, 0, 2);
 /// Pause between two looks at a condition.
 const POLL_PAUSE: Duration = Duration::from_millis(5);
+/// Guard against a hang, for what takes milliseconds: a busy machine must not fail a test.
+const HANG_GUARD: Duration = Duration::from_secs(30);
 /// Lines of each log that are shown when a test fails.
 const LOG_TAIL_LINES: usize = 60;
 

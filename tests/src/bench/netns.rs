@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::shell;
+use super::{HANG_GUARD, shell, wait_for};
 
 /// Where iproute2 keeps named namespaces.
 pub(super) const NETNS_DIR: &str = "/run/netns";
@@ -42,9 +42,17 @@ impl Netns {
 
     /// Kills what runs in it and removes it. What does not exist is fine.
     pub fn remove(&self) {
-        for pid in self.pids() {
-            // it may have ended by itself
-            let _ = kill(pid, Signal::SIGKILL);
+        // what is started between a look and its kills is seen by the next look
+        let empty = wait_for("the end of what runs in it", HANG_GUARD, || {
+            let pids = self.pids();
+            for pid in &pids {
+                // it may have ended by itself
+                let _ = kill(*pid, Signal::SIGKILL);
+            }
+            Ok(pids.is_empty().then_some(()))
+        });
+        if let Err(error) = empty {
+            eprintln!("network namespace {}: {error:#}", self.name);
         }
         if self.path().exists() {
             let _ = shell::run("ip", &["netns", "del", &self.name]);

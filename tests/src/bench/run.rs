@@ -11,12 +11,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    libc,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
 
-use super::netns::{NETNS_DIR, Netns};
+use super::{
+    cgroups,
+    netns::{NETNS_DIR, Netns},
+};
 
 /// Where benches keep their manifests, logs, sockets and bpffs.
-const RUNS_DIR: &str = "/run/weft-bench";
+pub const RUNS_DIR: &str = "/run/weft-bench";
 /// Numbers the benches of this process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Runs of this process that a signal must remove.
@@ -47,6 +53,11 @@ impl Run {
         }
     }
 
+    /// The name that everything of it carries.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The directory of its files.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -64,6 +75,7 @@ impl Run {
     pub fn begin(&self) -> Result<()> {
         remove_stale();
         on_signal();
+        on_exit();
         live().insert(self.clone());
         let bpffs = self.bpffs();
         fs::create_dir_all(&bpffs).with_context(|| format!("{}; are you root?", bpffs.display()))?;
@@ -86,6 +98,8 @@ impl Run {
         for name in namespaces().iter().filter(|name| name.starts_with(&self.prefix())) {
             Netns::named(name.as_str()).remove();
         }
+        // pods have namespaces of their own, which have no name: what ran in them is found here
+        cgroups::remove(&self.id);
         // busy only if somebody looks around in it: detached, it goes with him
         let _ = umount2(&self.bpffs(), MntFlags::MNT_DETACH);
         let _ = fs::remove_dir_all(&self.dir);
@@ -96,7 +110,9 @@ impl Run {
 
     /// Whether anything of it is there.
     pub fn exists(&self) -> bool {
-        self.dir.exists() || namespaces().iter().any(|name| name.starts_with(&self.prefix()))
+        self.dir.exists()
+            || namespaces().iter().any(|name| name.starts_with(&self.prefix()))
+            || cgroups::runs().contains(&self.id)
     }
 
     fn prefix(&self) -> String {
@@ -110,7 +126,7 @@ fn remove_stale() {
         .into_iter()
         .filter_map(|name| Some(name.strip_prefix("weft-")?.split('-').next()?.to_owned()));
     let of_dirs = names_in(RUNS_DIR);
-    let ids: BTreeSet<String> = of_namespaces.chain(of_dirs).collect();
+    let ids: BTreeSet<String> = of_namespaces.chain(of_dirs).chain(cgroups::runs()).collect();
     for id in ids {
         if owner(&id).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             let dir = Path::new(RUNS_DIR).join(&id);
@@ -147,6 +163,22 @@ fn on_signal() {
         });
         if let Err(error) = waiting {
             eprintln!("signals are not watched, Ctrl-C will leave namespaces behind: {error}");
+        }
+    });
+}
+
+/// The end of the process removes what nobody dropped: values in statics, which the tests of a program may share.
+fn on_exit() {
+    extern "C" fn remove_all() {
+        let runs: Vec<Run> = live().iter().cloned().collect();
+        runs.iter().for_each(Run::remove);
+    }
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the function lives as long as the program, takes nothing, and lets no panic out
+        let refused = unsafe { libc::atexit(remove_all) };
+        if refused != 0 {
+            eprintln!("the end of this process is not watched: what is shared in it stays behind");
         }
     });
 }

@@ -21,6 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
 };
 
 /// Connections that wait for accept: more than any test opens at once.
@@ -64,14 +65,19 @@ async fn main() -> Result<()> {
             let _ = banner(stream, &args.name).await;
         }));
     }
-    accept(listen(args.port)?, |stream, peer| async move {
+    let http = accept(listen(args.port)?, |stream, peer| async move {
         let service = service_fn(move |request| async move { Ok::<_, Infallible>(respond(args, peer, request).await) });
         let builder = auto::Builder::new(TokioExecutor::new());
         if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
             eprintln!("connection from {peer}: {error}");
         }
-    })
-    .await;
+    });
+    // the first process of a container dies of no signal that it does not handle
+    let mut ended = signal(SignalKind::terminate())?;
+    tokio::select! {
+        () = http => {}
+        _ = ended.recv() => {}
+    }
     Ok(())
 }
 

@@ -60,6 +60,11 @@ impl Binaries {
         self.dir.join(COREDNS)
     }
 
+    /// The folder with all of it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The folder to put on PATH: `kubectl` and the others under their usual names.
     pub fn bin(&self) -> PathBuf {
         self.dir.join("bin")

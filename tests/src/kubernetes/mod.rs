@@ -1,8 +1,9 @@
-//! A real Kubernetes 1.36 for tests and the demo: its programs, its control plane in a network namespace, a chaos proxy before it, and a
-//! shop whose objects live there.
+//! A real Kubernetes 1.36 for tests and the demo: its programs, its control plane in a network namespace, whole clusters of real nodes; a
+//! chaos proxy before it, and a shop whose objects live there.
 
 mod binaries;
 pub mod chaos;
+pub mod cluster;
 mod control_plane;
 mod parts;
 pub mod shop;

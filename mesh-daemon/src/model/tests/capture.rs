@@ -132,6 +132,16 @@ fn what_a_pod_is_comes_before_what_its_label_asks() {
 }
 
 #[test]
+fn a_pod_on_the_nodes_network_that_nobody_asked_for_is_just_not_labelled() {
+    let mut inputs = with(Pod {
+        host_network: true,
+        ..local(&[ADDRESS])
+    });
+    inputs.namespaces.clear();
+    assert_eq!(capture(&inputs), not(NotCaptured::NotLabelled));
+}
+
+#[test]
 fn pods_of_other_nodes_are_none_of_our_business() {
     let inputs = with(remote(&[ADDRESS]));
     let content = build(&inputs);

@@ -58,6 +58,13 @@ impl Random {
         Self(RandomState::new().build_hasher().finish() | 1)
     }
 
+    /// Always the same numbers, for tests.
+    #[cfg(test)]
+    pub(super) fn seeded(seed: u64) -> Self {
+        // any odd factor spreads small seeds; 0 would stay 0
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

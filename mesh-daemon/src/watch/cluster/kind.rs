@@ -22,7 +22,7 @@ use super::{
     super::objects::Kind,
     backoff::{Backoff, Random, share},
     client::{Server, causes},
-    lines::{Broken, Lines},
+    lines::Lines,
     raw::Raw,
     trouble::{Asked, Trouble},
 };
@@ -65,11 +65,30 @@ pub(super) enum Said {
     Failed(Trouble),
 }
 
+/// How long is waited for a server: a test has less time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For the beginning of an answer, and for each object of a list.
+    pub(super) stalled: Duration,
+    /// For anything of a watch.
+    pub(super) silent: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            stalled: STALLED_AFTER,
+            silent: SILENT_AFTER,
+        }
+    }
+}
+
 /// A watch as a stream without an end. Nothing is asked before it is polled, and nothing while it is not.
-pub(super) fn watch(server: Rc<Server>, kind: Kind) -> Pin<Box<dyn Stream<Item = (Kind, Said)>>> {
+pub(super) fn watch(server: Rc<Server>, kind: Kind, patience: Patience) -> Pin<Box<dyn Stream<Item = (Kind, Said)>>> {
     let watch = Watch {
         server,
         kind,
+        patience,
         state: State::Start,
         lists: Lists::Streamed,
         backoff: Backoff::default(),
@@ -86,6 +105,7 @@ pub(super) fn watch(server: Rc<Server>, kind: Kind) -> Pin<Box<dyn Stream<Item =
 struct Watch {
     server: Rc<Server>,
     kind: Kind,
+    patience: Patience,
     state: State,
     lists: Lists,
     backoff: Backoff,
@@ -226,7 +246,7 @@ impl Watch {
             return Err(failed(asked.refusal(&status)));
         }
         let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect();
-        let body = match timeout(STALLED_AFTER, body).await {
+        let body = match timeout(self.patience.stalled, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) => return Err(failed(asked.cut(&causes(&*error)))),
             Err(_) => return Err(failed(asked.late("did not finish a page in 30 s"))),
@@ -306,7 +326,7 @@ impl Watch {
             trouble,
             state: State::Start,
         };
-        let line = match timeout(STALLED_AFTER, lines.next()).await {
+        let line = match timeout(self.patience.stalled, lines.next()).await {
             Ok(line) => line,
             Err(_) => {
                 self.lists = Lists::PagedOnce;
@@ -354,7 +374,7 @@ impl Watch {
 
     async fn changes(&mut self, mut lines: Lines, version: String) -> Step {
         let asked = self.asked("watch");
-        let line = match timeout(SILENT_AFTER, lines.next()).await {
+        let line = match timeout(self.patience.silent, lines.next()).await {
             Ok(Ok(Some(line))) => line,
             Ok(Ok(None)) => {
                 // the usual end: its time is over
@@ -442,7 +462,7 @@ impl Watch {
         request: Result<Request<Vec<u8>>, E>,
     ) -> Result<Response<Body>, Trouble> {
         let request = request.map_err(|error| asked.garbled(&error.to_string()))?;
-        match timeout(STALLED_AFTER, self.server.client.send(request.map(Body::from))).await {
+        match timeout(self.patience.stalled, self.server.client.send(request.map(Body::from))).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(asked.error(&error)),
             Err(_) => Err(asked.late("did not answer within 30 s")),

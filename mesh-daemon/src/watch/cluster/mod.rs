@@ -22,16 +22,22 @@ use futures_util::{
 };
 use tokio::sync::watch;
 
-use self::{kind::Said, store::Store, trouble::Trouble};
+use self::{
+    kind::{Patience, Said},
+    store::Store,
+    trouble::Trouble,
+};
 use super::{
     ClusterSource, Error, Options,
     local::LocalPods,
     objects::{Kind, Objects},
+    status,
 };
 use crate::{
     ids::NodeName,
     model::Ack,
     ready::{Item, Readiness},
+    task,
 };
 
 pub(super) use self::metrics::Metrics;
@@ -53,8 +59,8 @@ pub(super) struct Cluster {
     told: BTreeSet<String>,
     metrics: Metrics,
     local: watch::Sender<Arc<LocalPods>>,
-    // STATUS: hand `acks` and `local.subscribe()` to `status::run`, spawned with `task::scoped`, and keep its handle here
-    _acks: watch::Receiver<Option<Ack>>,
+    /// Writes back what became of objects, as long as the watches live.
+    _status: task::Scoped<()>,
 }
 
 /// How the watch of one kind stands.
@@ -83,14 +89,15 @@ impl Cluster {
         });
         let node_item = readiness.item(format!("Node {}", options.node));
         let server = Rc::new(client::connect(source.kubeconfig.as_deref()).await?);
+        let (local, seen) = watch::channel(Arc::default());
+        let status = status::run(server.client.clone(), options.node.clone(), acks, seen, metrics.clone());
         let metrics = metrics.cluster.clone();
         for kind in Kind::ALL {
             metrics.watching(kind);
         }
-        let (local, _) = watch::channel(Arc::default());
         tracing::info!(url = &*server.url, "watching the API server");
         Ok(Self {
-            events: select_all(Kind::ALL.map(|kind| kind::watch(Rc::clone(&server), kind))),
+            events: select_all(Kind::ALL.map(|kind| kind::watch(Rc::clone(&server), kind, Patience::default()))),
             store: Store::new(options.node.clone()),
             node: options.node.clone(),
             lists: lists.into(),
@@ -99,7 +106,7 @@ impl Cluster {
             told: BTreeSet::new(),
             metrics,
             local,
-            _acks: acks,
+            _status: task::scoped("status", status),
         })
     }
 
@@ -263,3 +270,6 @@ impl Cluster {
             .wait(format!("no Node is named {}; {there_are}; set --node-name", self.node));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! An API server of the tests' own: writes down what it is asked, answers as it is told, keeps pods' conditions and shows them.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, Response, body::Bytes, header};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    ids::ObjectRef,
+    watch::local::{Condition, LocalPods},
+};
+
+/// Far more turned time than any test takes; only a broken build waits so long.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) at: Instant,
+    /// Method, path and query.
+    pub(super) line: String,
+    pub(super) content_type: String,
+    pub(super) accept: String,
+    pub(super) body: Value,
+}
+
+/// What is answered.
+pub(super) enum Answer {
+    /// As asked.
+    Done,
+    /// A status, and how many seconds to wait.
+    Status(u16, Option<u64>, Value),
+    /// Nothing, ever.
+    Silence,
+}
+
+type Rule = Box<dyn Fn(&Seen) -> Answer + Send>;
+
+#[derive(Clone)]
+pub(super) struct Api {
+    seen: watch::Sender<Vec<Seen>>,
+    pods: watch::Sender<Arc<LocalPods>>,
+    rule: Arc<Mutex<Rule>>,
+}
+
+impl Api {
+    pub(super) fn new(pods: LocalPods) -> Self {
+        Self {
+            seen: watch::Sender::default(),
+            pods: watch::Sender::new(Arc::new(pods)),
+            rule: Arc::new(Mutex::new(Box::new(|_| Answer::Done))),
+        }
+    }
+
+    pub(super) fn client(&self) -> kube::Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request| {
+            let api = api.clone();
+            async move { api.answer(request).await }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// How it answers from now on.
+    pub(super) fn rule(&self, rule: impl Fn(&Seen) -> Answer + Send + 'static) {
+        *self.rule.lock().unwrap() = Box::new(rule);
+    }
+
+    /// What its watch shows.
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<LocalPods>> {
+        self.pods.subscribe()
+    }
+
+    pub(super) fn pods(&self) -> Arc<LocalPods> {
+        self.pods.borrow().clone()
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut LocalPods)) {
+        self.pods.send_modify(|pods| change(Arc::make_mut(pods)));
+    }
+
+    /// All requests so far.
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.borrow().clone()
+    }
+
+    /// Returns the requests once there are so many.
+    pub(super) async fn wait_for(&self, count: usize) -> Vec<Seen> {
+        let mut seen = self.seen.subscribe();
+        let enough = timeout(PATIENCE, seen.wait_for(|seen| seen.len() >= count)).await;
+        match enough {
+            Ok(seen) => seen.unwrap().clone(),
+            Err(_) => panic!("waited for {count} requests in vain: {:#?}", self.seen()),
+        }
+    }
+
+    async fn answer(self, request: Request<Body>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (parts, body) = request.into_parts();
+        let header = |name| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        let body = body.collect().await.unwrap().to_bytes();
+        let seen = Seen {
+            at: Instant::now(),
+            line: format!("{} {}", parts.method, parts.uri),
+            content_type: header(header::CONTENT_TYPE).unwrap_or_default(),
+            accept: header(header::ACCEPT).unwrap_or_default(),
+            body: serde_json::from_slice(&body).unwrap(),
+        };
+        let answer = self.rule.lock().unwrap()(&seen);
+        let response = Response::builder();
+        let (response, body) = match answer {
+            Answer::Done => {
+                self.keep(&seen);
+                (response.status(200), json!({"kind": "PartialObjectMetadata"}))
+            }
+            Answer::Status(status, retry_after, body) => {
+                let response = retry_after.into_iter().fold(response, |response, seconds| {
+                    response.header(header::RETRY_AFTER, seconds)
+                });
+                (response.status(status), body)
+            }
+            Answer::Silence => {
+                self.seen.send_modify(|all| all.push(seen));
+                return std::future::pending().await;
+            }
+        };
+        self.seen.send_modify(|all| all.push(seen));
+        Ok(response.body(Full::from(body.to_string())).unwrap())
+    }
+
+    /// A strategic merge of one condition.
+    fn keep(&self, seen: &Seen) {
+        let Some(path) = seen.line.strip_prefix("PATCH /api/v1/namespaces/") else {
+            return;
+        };
+        let parts: Vec<_> = path.split(['/', '?']).collect();
+        let condition = &seen.body["status"]["conditions"][0];
+        let text = |field: &str| condition[field].as_str().unwrap().to_owned();
+        self.change(|pods| {
+            let pod = pods.get_mut(&ObjectRef::new(parts[0], parts[2])).unwrap();
+            pod.captured = Some(Condition {
+                status: text("status"),
+                reason: text("reason"),
+                message: text("message"),
+            });
+        });
+    }
+}

@@ -1,0 +1,331 @@
+//! One write to the API server: the request, and what its answer means.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::{Request, StatusCode, header};
+use k8s_openapi::{
+    api::{
+        core::v1::{ObjectReference, Pod},
+        events::v1::Event,
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time},
+    jiff::Timestamp,
+};
+use kube::{
+    Resource,
+    api::{Patch, PatchParams, PostParams},
+    client::Body,
+    core::{Request as Path, Status, response::StatusCause},
+};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::{
+    super::local::Condition,
+    desired::{Notice, Regarding},
+    ledger::Key,
+};
+use crate::ids::{NodeName, ObjectRef};
+
+/// The condition's type: people look for it, and readiness gates name it.
+pub(super) const CONDITION_TYPE: &str = "weft.mesh/Captured";
+/// Who writes, in `managedFields`.
+const FIELD_MANAGER: &str = "weft-mesh-daemon";
+/// Who writes, in Events.
+const CONTROLLER: &str = "weft.mesh/mesh-daemon";
+/// Longest `reportingInstance` that the API server takes, in bytes.
+const INSTANCE_BYTES_MAX: usize = 128;
+/// Longest time of a write, in which a healthy API server has long answered; a write that was done after all is done again, harmlessly.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes of an answer that are read: refusals are a few hundred, and what a write returns is not needed.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// The whole pod is not needed in the answer.
+const ACCEPT_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+/// What the API server says of a namespace that is being deleted.
+const TERMINATING: &str = "NamespaceTerminating";
+
+/// What is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    /// A pod's condition.
+    Condition {
+        pod: ObjectRef,
+        uid: String,
+        condition: Condition,
+        /// Whether the status changes, and with it the time of the last transition.
+        is_transition: bool,
+    },
+    /// An Event.
+    Event {
+        /// The Event's own namespace and name.
+        name: ObjectRef,
+        notice: Notice,
+    },
+}
+
+/// The kinds of objects that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Object {
+    Condition,
+    Event,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The API has it.
+    Written,
+    /// Another node, or this one before a restart, wrote the same Event.
+    Exists,
+    /// The pod or its namespace is gone, or another pod has the name: nothing is left to say.
+    Gone,
+    /// It will not be taken however often it is sent.
+    Refused(Trouble),
+    /// It may be taken later.
+    Failed {
+        trouble: Trouble,
+        /// What the API server asks for.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// A metric label, and what tells one trouble from another.
+    pub(super) name: &'static str,
+    /// One sentence for people.
+    pub(super) detail: String,
+}
+
+/// Sends a write, and waits for its answer at most [`WRITE_TIMEOUT`].
+pub(super) async fn send(client: &kube::Client, node: &NodeName, write: &Write) -> Outcome {
+    let request = match request(node, write, Timestamp::now()) {
+        Ok(request) => request,
+        Err(detail) => {
+            return Outcome::Refused(Trouble {
+                name: "invalid",
+                detail,
+            });
+        }
+    };
+    let exchange = async {
+        let answer = client.send(request).await.map_err(|error| chain(&error))?;
+        let (parts, body) = answer.into_parts();
+        // a success is read and thrown away, so that its connection can be used again
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        Ok::<_, String>((parts.status, retry_after(&parts.headers), body))
+    };
+    let failed = |name, detail| Outcome::Failed {
+        trouble: Trouble { name, detail },
+        retry_after: None,
+    };
+    match timeout(WRITE_TIMEOUT, exchange).await {
+        Ok(Ok((status, retry_after, body))) => outcome(write, status, retry_after, &body),
+        Ok(Err(detail)) => failed("unreachable", format!("the API server cannot be reached: {detail}")),
+        Err(_) => failed(
+            "timeout",
+            format!("the API server gave no answer within {} s", WRITE_TIMEOUT.as_secs()),
+        ),
+    }
+}
+
+fn request(node: &NodeName, write: &Write, now: Timestamp) -> Result<Request<Body>, String> {
+    let request = match write {
+        Write::Condition { pod, .. } => {
+            let params = PatchParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let path = Path::new(Pod::url_path(&(), Some(&pod.namespace)));
+            path.patch_subresource("status", &pod.name, &params, &Patch::Strategic(body(node, write, now)?))
+        }
+        Write::Event { name, .. } => {
+            let params = PostParams {
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
+            let path = Path::new(Event::url_path(&(), Some(&name.namespace)));
+            path.create(&params, body(node, write, now)?.to_string().into_bytes())
+        }
+    };
+    let mut request = request.map_err(|error| chain(&error))?.map(Body::from);
+    let accept = header::HeaderValue::from_static(ACCEPT_METADATA);
+    request.headers_mut().insert(header::ACCEPT, accept);
+    Ok(request)
+}
+
+fn body(node: &NodeName, write: &Write, now: Timestamp) -> Result<Value, String> {
+    match write {
+        Write::Condition {
+            uid,
+            condition,
+            is_transition,
+            ..
+        } => {
+            let mut body = json!({
+                "type": CONDITION_TYPE,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+            });
+            if *is_transition {
+                body["lastTransitionTime"] = json!(Time(now));
+            }
+            // the UID is a precondition: a new pod of the same name is not touched
+            Ok(json!({"metadata": {"uid": uid}, "status": {"conditions": [body]}}))
+        }
+        Write::Event { name, notice } => {
+            serde_json::to_value(event(node, name, notice, now)).map_err(|error| chain(&error))
+        }
+    }
+}
+
+fn event(node: &NodeName, name: &ObjectRef, notice: &Notice, now: Timestamp) -> Event {
+    let Regarding {
+        kind,
+        api_version,
+        namespace,
+        name: object,
+        uid,
+    } = notice.regarding.clone();
+    let kind_of_event = if notice.is_warning { "Warning" } else { "Normal" };
+    let instance_end = node.0.floor_char_boundary(INSTANCE_BYTES_MAX);
+    Event {
+        metadata: ObjectMeta {
+            namespace: Some(name.namespace.clone()),
+            name: Some(name.name.clone()),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(now)),
+        type_: Some(kind_of_event.to_owned()),
+        reason: Some(notice.reason.to_owned()),
+        action: Some(notice.action.to_owned()),
+        note: Some(notice.note.clone()),
+        regarding: Some(ObjectReference {
+            api_version: Some(api_version.to_owned()),
+            kind: Some(kind),
+            namespace,
+            name: Some(object),
+            uid,
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: node.0.get(..instance_end).map(str::to_owned),
+        ..Event::default()
+    }
+}
+
+fn outcome(write: &Write, status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Outcome {
+    if status.is_success() {
+        return Outcome::Written;
+    }
+    let said: Option<Status> = serde_json::from_slice(body).ok();
+    let message = match &said {
+        Some(said) => said.message.clone(),
+        // from a proxy in between, or a plain refusal of the API server
+        None => String::from_utf8_lossy(body)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    let trouble = |name, detail| Trouble { name, detail };
+    let failed = |trouble| Outcome::Failed { trouble, retry_after };
+    match (status, write) {
+        (StatusCode::NOT_FOUND, _) | (StatusCode::CONFLICT, Write::Condition { .. }) => Outcome::Gone,
+        (StatusCode::CONFLICT, Write::Event { .. }) => Outcome::Exists,
+        (StatusCode::FORBIDDEN, _) if has_cause(said.as_ref(), |cause| cause.reason == TERMINATING) => Outcome::Gone,
+        (StatusCode::UNPROCESSABLE_ENTITY, Write::Condition { .. })
+            if has_cause(said.as_ref(), |cause| cause.field == "metadata.uid") =>
+        {
+            Outcome::Gone
+        }
+        (StatusCode::FORBIDDEN, _) => failed(trouble("forbidden", forbidden(write, &message))),
+        (StatusCode::UNAUTHORIZED, _) => failed(trouble(
+            "unauthorized",
+            "the API server does not know us: check the ServiceAccount's token or the kubeconfig".to_owned(),
+        )),
+        (StatusCode::TOO_MANY_REQUESTS, _) => failed(trouble(
+            "throttled",
+            format!("the API server asks for fewer requests: {message}"),
+        )),
+        _ if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Outcome::Refused(trouble(
+            "refused",
+            format!("the API server does not take it ({status}): {message}; report this as a bug"),
+        )),
+        _ => failed(trouble(
+            "failed",
+            format!("the API server failed ({status}): {message}"),
+        )),
+    }
+}
+
+fn has_cause(said: Option<&Status>, is_it: impl Fn(&StatusCause) -> bool) -> bool {
+    let details = said.and_then(|said| said.details.as_ref());
+    details.is_some_and(|details| details.causes.iter().any(is_it))
+}
+
+fn forbidden(write: &Write, message: &str) -> String {
+    let rule = match write {
+        Write::Condition { .. } => "apiGroups [\"\"], resources [pods/status], verbs [patch]",
+        Write::Event { .. } => "apiGroups [events.k8s.io], resources [events], verbs [create]",
+    };
+    format!("the API server forbids it: {message}; give ClusterRole weft-mesh-daemon the rule {rule}")
+}
+
+/// Seconds only: the API server never sends a date.
+fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    value.parse().ok().map(Duration::from_secs)
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+impl Write {
+    /// What it is about.
+    pub(super) fn key(&self) -> Key {
+        match self {
+            Self::Condition { pod, .. } => Key::Condition(pod.clone()),
+            Self::Event { name, .. } => Key::Event(name.clone()),
+        }
+    }
+}
+
+impl Object {
+    /// The metric label.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Condition => "condition",
+            Self::Event => "event",
+        }
+    }
+
+    /// As people know it.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Condition => "pod conditions weft.mesh/Captured",
+            Self::Event => "Events",
+        }
+    }
+}
+
+impl Outcome {
+    /// The metric label.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Exists => "exists",
+            Self::Gone => "gone",
+            Self::Refused(trouble) | Self::Failed { trouble, .. } => trouble.name,
+        }
+    }
+}

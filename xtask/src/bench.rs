@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: figures on this machine, with a release build and the real API server. Nothing here passes or fails by a figure.
+
+use anyhow::Result;
+
+use crate::{build_ebpf, command, kubernetes, setup};
+
+/// What `cargo xtask bench` takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to measure
+    #[arg(value_enum)]
+    what: What,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum What {
+    /// 1,000 Services and 10,000 endpoints: time to ready, peak memory
+    Scale,
+    /// One endpoint of 10,000 changes: time until the data path uses it
+    Churn,
+}
+
+/// Builds for release and measures.
+///
+/// # Errors
+/// If something is missing, a build fails, or the measurement does not come to its end.
+pub fn run(args: &Args) -> Result<()> {
+    command::step("setup", || setup::ensure(setup::Purpose::Cluster, false))?;
+    command::step("build-ebpf", || build_ebpf::run(&build_ebpf::Args::default()))?;
+    let kubernetes = command::step("kubernetes", kubernetes::build)?;
+    let mut build = command::cargo();
+    build.args(["build", "--release", "-p", "mesh-daemon", "-p", "mesh-tests", "--bins"]);
+    command::step("build for release", || command::run(&mut build))?;
+    let folder = command::target_dir().join("release");
+    let what = match args.what {
+        What::Scale => "scale",
+        What::Churn => "churn",
+    };
+    command::run(
+        command::program(folder.join("weft-bench"))
+            .arg(what)
+            .env("WEFT_BIN_DIR", &folder)
+            .env("WEFT_KUBE_DIR", kubernetes),
+    )
+}
