@@ -16,6 +16,9 @@ use nix::{
 
 use crate::bench::{Netns, wait_for};
 
+/// `USER_HZ`, the unit of times in `/proc`: 100 on every architecture that Linux is usual on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// A running program. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -117,6 +120,24 @@ impl Process {
             .and_then(|value| value.split_whitespace().next())
             .with_context(|| format!("no {key}"))?;
         Ok(number.parse()?)
+    }
+
+    /// CPU time that it has used so far, its own and the kernel's for it, in seconds.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // the name may hold spaces and ends with the last parenthesis; the state is field 3, user and system time are 14 and 15 (proc(5))
+        let (_, rest) = text.rsplit_once(") ").context("no name in stat")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks: f64 = fields
+            .get(11..13)
+            .context("no times in stat")?
+            .iter()
+            .map(|ticks| ticks.parse::<f64>())
+            .sum::<Result<f64, _>>()?;
+        Ok(ticks / TICKS_PER_SECOND)
     }
 
     /// How many descriptors it has open.

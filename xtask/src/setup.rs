@@ -275,7 +275,11 @@ mod tests {
             ),
             (
                 Purpose::Test,
-                [&["ip", "curl", "nft", "nginx", "wrk", "h2load", "busybox", "faketime"][..], &cluster].concat(),
+                [
+                    &["ip", "curl", "nft", "nginx", "wrk", "h2load", "busybox", "faketime"][..],
+                    &cluster,
+                ]
+                .concat(),
                 none.to_vec(),
             ),
         ] {

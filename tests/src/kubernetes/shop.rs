@@ -202,7 +202,9 @@ impl Announce for Cluster {
             let nodes: Api<Node> = Api::all(client);
             apply(&nodes, name, &head).await?;
             // two addresses of one type are more than server-side apply can tell apart
-            nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await?;
+            nodes
+                .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+                .await?;
             Ok(())
         })
     }
