@@ -4,22 +4,16 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use mesh_tests::{
-    announce::Announce,
-    bench::wait_for,
-    daemon::{Daemon, DaemonOptions, HANG_GUARD},
+    daemon::DaemonOptions,
     kubernetes::shop::{CHAOS_NODE, ClusterShop},
-    shop::NAMESPACE,
 };
 
-use crate::{Loads, say, tell};
+use crate::{Loads, say, state_writes, tell, wait_saved};
 
 /// The library that answers programs what time it is.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 /// Where Debian's architectures have their libraries.
 const LIBRARIES: &str = "/usr/lib";
-/// Where the state of a daemon behind the chaos proxy says what it has written.
-const WRITES: &str = "weft_state_writes_total";
-
 /// Options of a daemon that reads the clock's error from this file; only the date, never the timers.
 fn with_clock(file: &Path) -> Result<DaemonOptions> {
     let mut places = fs::read_dir(LIBRARIES)?
@@ -51,10 +45,6 @@ fn logged_on(shop: &mut ClusterShop) -> Result<String> {
     Ok(line.chars().take("2026-01-01".len()).collect())
 }
 
-fn state_writes(daemon: &Daemon) -> Result<f64> {
-    Ok(daemon.metrics()?.sum(WRITES, &[("result", "ok")]))
-}
-
 #[test]
 fn a_clock_that_jumps_a_day_ahead_and_back_changes_nothing() {
     tell(ClusterShop::in_cluster(), |shop| {
@@ -67,20 +57,11 @@ fn a_clock_that_jumps_a_day_ahead_and_back_changes_nothing() {
         let today = logged_on(shop)?;
         let loads = Loads::start(shop)?;
         for jump in ["+1d", "-1d", "+0"] {
-            let writes = state_writes(shop.daemon(CHAOS_NODE)?)?;
+            let writes = state_writes(&shop.daemon(CHAOS_NODE)?.metrics()?);
             fs::write(&file, format!("{jump}\n"))?;
             shop.release().with_context(|| format!("after {jump}"))?;
             shop.capture().with_context(|| format!("after {jump}"))?;
-            wait_for("the state to be written", HANG_GUARD, || {
-                Ok((state_writes(shop.daemon(CHAOS_NODE)?)? > writes).then_some(()))
-            })
-            .with_context(|| format!("after {jump}"))?;
-            // something that is logged: the watches break and stand again
-            let lines = shop.daemon(CHAOS_NODE)?.process.output().lines().count();
-            shop.objects.chaos.expire_watches();
-            wait_for("a line of the log", HANG_GUARD, || {
-                Ok((shop.daemon(CHAOS_NODE)?.process.output().lines().count() > lines).then_some(()))
-            })?;
+            wait_saved(shop, writes).with_context(|| format!("after {jump}"))?;
             let date = logged_on(shop)?;
             ensure!(
                 (date == today) == (jump == "+0"),
@@ -91,19 +72,18 @@ fn a_clock_that_jumps_a_day_ahead_and_back_changes_nothing() {
             ));
         }
         loads.all_answered()?;
-        // a state of a clock that was a day ahead, or behind, still serves
-        for jump in ["+1d", "-1d"] {
-            fs::write(&file, format!("{jump}\n"))?;
-            let writes = state_writes(shop.daemon(CHAOS_NODE)?)?;
-            shop.objects.namespace(NAMESPACE, None)?;
+        // a state that was saved while the clock was a day ahead, or behind, still serves
+        for (saved, started) in [("+1d", "+0"), ("-1d", "-1d")] {
+            fs::write(&file, format!("{saved}\n"))?;
+            let writes = state_writes(&shop.daemon(CHAOS_NODE)?.metrics()?);
+            shop.release()?;
             shop.capture()?;
-            wait_for("the state to be written", HANG_GUARD, || {
-                Ok((state_writes(shop.daemon(CHAOS_NODE)?)? > writes).then_some(()))
-            })?;
+            wait_saved(shop, writes).with_context(|| format!("at {saved}"))?;
             shop.daemon(CHAOS_NODE)?.process.kill();
+            fs::write(&file, format!("{started}\n"))?;
             shop.objects.chaos.refuse();
             shop.start_daemon(CHAOS_NODE, &options)
-                .with_context(|| format!("with the state of {jump}"))?;
+                .with_context(|| format!("at {started} with the state of {saved}"))?;
             shop.wait_captured(true)?;
             let from_state = shop.daemon(CHAOS_NODE)?.metrics()?.sum("weft_snapshot_from_state", &[]);
             ensure!(from_state == 1.0, "it does not serve from the state");

@@ -16,14 +16,17 @@ mod story;
 mod troubles;
 mod workloads;
 
-use std::{io::Write, net::Ipv4Addr, time::Duration};
+use std::{fs, io::Write, net::Ipv4Addr, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use mesh_tests::{
-    bench::{Netns, Run},
+    bench::{Netns, Run, wait_for},
     client::{Background, Load, Tally, Version},
-    daemon::DaemonOptions,
-    kubernetes::{ControlPlane, ControlPlaneOptions, shop::ClusterShop},
+    daemon::{DaemonOptions, HANG_GUARD},
+    kubernetes::{
+        ControlPlane, ControlPlaneOptions,
+        shop::{CHAOS_NODE, ClusterShop},
+    },
     metrics::Metrics,
     shop::{WEB4, WEB6},
 };
@@ -148,6 +151,24 @@ impl Loads {
         }
         Ok(tallies.iter().map(|tally| tally.sent).sum())
     }
+}
+
+/// Times that a daemon has saved its state.
+fn state_writes(metrics: &Metrics) -> f64 {
+    metrics.sum("weft_state_writes_total", &[("result", "ok")])
+}
+
+/// Waits until the daemon behind the chaos proxy has saved its state once more than so often, with the namespace captured.
+fn wait_saved(shop: &mut ClusterShop, writes: f64) -> Result<()> {
+    let dir = shop.objects.state_dir(&shop.bench.nodes[CHAOS_NODE].name);
+    let daemon = shop.daemon(CHAOS_NODE)?;
+    wait_for("the state to be saved", HANG_GUARD, || {
+        ensure!(state_writes(&daemon.metrics()?) > writes, "nothing is saved");
+        let file = fs::read_dir(&dir)?.flatten().next().context("no file")?;
+        Ok(fs::read_to_string(file.path())?
+            .contains("\"capture_label\":\"enabled\"")
+            .then_some(()))
+    })
 }
 
 /// Number of the snapshot that is published.

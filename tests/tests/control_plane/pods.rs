@@ -48,6 +48,8 @@ fn wait_owned(shop: &ClusterShop, pod: &Pod, owner: &str) -> Result<()> {
         wait_for("the owner of the address", HANG_GUARD, || {
             let before = shop.metrics()?;
             client::once(&pod.netns, Version::Http1, target, "/")?;
+            let captured = captured_connections(&shop.metrics()?.since(&before));
+            ensure!(captured > 0.0, "nothing is captured");
             let since = shop.counted_since(&before, 1)?;
             let mut by = since.by(REQUESTS, "source_workload", &[("source_workload", owner)]);
             by.retain(|_, count| *count > 0.0);

@@ -11,7 +11,7 @@ use mesh_tests::{
     shop::WEB4,
 };
 
-use crate::{Loads, captured, report, say};
+use crate::{Loads, captured, report, say, wait_saved};
 
 /// Whether a saved state serves.
 const FROM_STATE: &str = "weft_snapshot_from_state";
@@ -20,11 +20,8 @@ const BACKOFF_GUARD: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Kills the daemon once its state is written.
 fn kill_saved(shop: &mut ClusterShop) -> Result<()> {
-    let daemon = shop.daemon(CHAOS_NODE)?;
-    daemon.wait_metrics("the state to be written", |metrics| {
-        metrics.sum("weft_state_writes_total", &[("result", "ok")]) >= 1.0
-    })?;
-    daemon.process.kill();
+    wait_saved(shop, 0.0)?;
+    shop.daemon(CHAOS_NODE)?.process.kill();
     Ok(())
 }
 
