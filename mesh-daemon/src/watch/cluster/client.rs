@@ -45,10 +45,13 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Server, Error> 
     let agent = concat!("weft-mesh-daemon/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
     let client = Client::try_from(config).map_err(|error| {
-        Error::Client(format!(
-            "{from} cannot be used: {}; correct its certificates, keys and proxy",
-            causes(&error)
-        ))
+        Error::Client(match (kubeconfig, &error) {
+            (Some(path), kube::Error::InferKubeconfig(error)) => describe(path, error),
+            _ => format!(
+                "{from} cannot be used: {}; correct its certificates, keys and proxy",
+                causes(&error)
+            ),
+        })
     })?;
     Ok(Server { client, url })
 }

@@ -116,7 +116,7 @@ fn any_delivery_gives_the_same_bytes() {
         dump(&store)
     };
     for part in [
-        "captured interface=veth1",
+        "capture shop/web-1 captured interface=3",
         "set-aside Service shop/odd",
         "endpoint 10.244.0.5:8080 shop/web-1",
     ] {
@@ -278,7 +278,7 @@ fn services() -> Vec<Raw> {
             "10.96.0.10",
             json!([{"port": 80, "name": "http"}, {"port": 80, "name": "again"}]),
         ),
-        service("twin", 4, "10.96.0.10", json!([{"port": 80, "name": "http"}])),
+        service("web-twin", 4, "10.96.0.10", json!([{"port": 80, "name": "http"}])),
     ]
 }
 
