@@ -1,6 +1,6 @@
 //! The client of the API server: from a kubeconfig file, or from what Kubernetes mounts into a pod; what is wrong with these is told with its cure.
 
-use std::{error::Error as StdError, path::Path, rc::Rc, time::Duration};
+use std::{cell::Cell, error::Error as StdError, path::Path, rc::Rc, time::Duration};
 
 use hyper::header::{HeaderValue, USER_AGENT};
 use kube::{
@@ -19,12 +19,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the client goes, beside the client.
-#[derive(Clone)]
 pub(super) struct Server {
     /// The client; cheap to clone.
     pub(super) client: Client,
     /// The server's URL, for messages.
     pub(super) url: Rc<str>,
+    /// Whether lists may be asked for as watches that begin with everything (Kubernetes 1.32 and later: no page is held, here or there);
+    /// false once it refused.
+    pub(super) streams: Cell<bool>,
 }
 
 /// Makes the client. Nothing is sent yet.
@@ -53,7 +55,11 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Server, Error> 
             ),
         })
     })?;
-    Ok(Server { client, url })
+    Ok(Server {
+        client,
+        url,
+        streams: Cell::new(true),
+    })
 }
 
 async fn from_file(path: &Path) -> Result<Config, Error> {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     super::objects::Kind,
-    backoff::{Backoff, Random, share},
+    backoff::{Backoff, FIRST_MAX, Random, share},
     client::{Server, causes},
     lines::Lines,
     raw::Raw,
@@ -69,6 +69,8 @@ pub(super) struct Patience {
     pub(super) stalled: Duration,
     /// For anything of a watch.
     pub(super) silent: Duration,
+    /// Longest wait after the first failure.
+    pub(super) first_wait: Duration,
 }
 
 impl Default for Patience {
@@ -76,6 +78,7 @@ impl Default for Patience {
         Self {
             stalled: STALLED_AFTER,
             silent: SILENT_AFTER,
+            first_wait: FIRST_MAX,
         }
     }
 }
@@ -90,8 +93,8 @@ pub(super) fn watch(server: Rc<Server>, kind: Kind, patience: Patience) -> Event
         kind,
         patience,
         state: State::Start,
-        lists: Lists::Streamed,
-        backoff: Backoff::default(),
+        pages_once: false,
+        backoff: Backoff::starting_at(patience.first_wait),
         random: Random::new(),
         wait_until: None,
         stands_since: None,
@@ -107,7 +110,8 @@ struct Watch {
     kind: Kind,
     patience: Patience,
     state: State,
-    lists: Lists,
+    /// The next list is in pages, since the last one that streamed stalled: as it does on a server that has never heard of streaming.
+    pages_once: bool,
     backoff: Backoff,
     random: Random,
     /// After a failure.
@@ -137,17 +141,6 @@ enum State {
 enum After {
     Page(String),
     Open(String),
-}
-
-/// How the server lists.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lists {
-    /// As a watch that begins with everything (Kubernetes 1.32 and later): no page is held, here or there.
-    Streamed,
-    /// In pages this time: the last stream stalled, as it does on a server that has never heard of streaming.
-    PagedOnce,
-    /// In pages: the server refused to stream.
-    Paged,
 }
 
 /// A failure, and where to go on.
@@ -186,9 +179,10 @@ impl Watch {
     async fn step(&mut self) -> Step {
         match std::mem::replace(&mut self.state, State::Start) {
             State::Start => {
-                self.state = match self.lists {
-                    Lists::Streamed => State::Stream,
-                    Lists::PagedOnce | Lists::Paged => State::Page(None),
+                self.state = if self.pages_once || !self.server.streams.get() {
+                    State::Page(None)
+                } else {
+                    State::Stream
                 };
                 Ok(Some(Said::Listing))
             }
@@ -223,7 +217,7 @@ impl Watch {
         let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect();
         let body = match timeout(self.patience.stalled, body).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) => return Err(failed(asked.cut(&causes(&*error)))),
+            Ok(Err(error)) => return Err(failed(asked.disconnected(&causes(&*error)))),
             Err(_) => return Err(failed(asked.late("did not finish a page in 30 s"))),
         };
         let page: Page = serde_json::from_slice(&body).map_err(|error| failed(asked.undecodable(&error)))?;
@@ -250,17 +244,10 @@ impl Watch {
                 None
             }
             After::Open(version) => {
-                self.listed();
+                self.pages_once = false;
                 self.state = State::Open(version);
                 Some(Said::Complete)
             }
-        }
-    }
-
-    /// The next list may stream again, if this one was in pages for a stall.
-    fn listed(&mut self) {
-        if self.lists == Lists::PagedOnce {
-            self.lists = Lists::Streamed;
         }
     }
 
@@ -280,12 +267,13 @@ impl Watch {
         }
         let status = refusal(response, self.patience.stalled).await;
         if matches!(status.code, 400 | 422) {
-            tracing::info!(
-                kind = self.kind.plural(),
-                refusal = status.message,
-                "the API server does not stream lists; listing in pages"
-            );
-            self.lists = Lists::Paged;
+            // the first of five says it for all
+            if self.server.streams.replace(false) {
+                tracing::info!(
+                    refusal = status.message,
+                    "the API server does not stream lists; listing in pages"
+                );
+            }
             self.state = State::Page(None);
             return Ok(None);
         }
@@ -296,7 +284,7 @@ impl Watch {
         let asked = self.asked("watch");
         let failed = |trouble| failure(trouble, State::Start);
         let Ok(line) = timeout(self.patience.stalled, lines.next()).await else {
-            self.lists = Lists::PagedOnce;
+            self.pages_once = true;
             return Err(failed(asked.late("gave no object for 30 s in the middle of a list")));
         };
         let Line { event, object } = match line {

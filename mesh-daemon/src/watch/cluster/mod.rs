@@ -229,7 +229,7 @@ impl Cluster {
             tracing::warn!("{new}; trying again");
         }
         for over in self.told.difference(&now) {
-            tracing::info!(trouble = over, "over");
+            tracing::info!("over: {over}");
         }
         self.told = now;
     }

@@ -1,6 +1,11 @@
 //! A server that does what servers do, good and bad, answer by answer; the watch of one kind against it.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use tokio::{
@@ -22,6 +27,7 @@ const HANG_GUARD: Duration = Duration::from_secs(30);
 const PATIENCE: Patience = Patience {
     stalled: Duration::from_secs(2),
     silent: Duration::from_secs(2),
+    first_wait: Duration::from_millis(5),
 };
 
 /// What the server does with one request.
@@ -109,6 +115,7 @@ fn says(answers: Vec<Answer>, expected: &[&str]) {
         let server = Server {
             client: kube::Client::try_from(config).unwrap(),
             url: url.into(),
+            streams: Cell::new(true),
         };
         let answers = Rc::new(RefCell::new(VecDeque::from(answers)));
         let wrong = Rc::new(RefCell::new(Vec::new()));
@@ -336,7 +343,7 @@ fn json_cut_in_half_loses_nothing() {
             "failed cut_short",
             "up",
             "applied b",
-            "failed cut_short",
+            "failed disconnected",
             "up",
             "failed cut_short",
             "listing",
@@ -353,7 +360,7 @@ fn json_cut_in_half_loses_nothing() {
             "listing",
             "failed cut_short",
             "listing",
-            "failed cut_short",
+            "failed disconnected",
             "listing",
             "complete",
         ],
