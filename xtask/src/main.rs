@@ -2,6 +2,7 @@
 
 mod build_ebpf;
 mod check;
+mod cluster;
 mod command;
 mod demo;
 mod image;
@@ -33,6 +34,8 @@ enum Task {
     Image(image::Args),
     /// Show Weft at work: two nodes as network namespaces, a Service, a table that grows
     Demo(demo::Args),
+    /// A real Kubernetes of two nodes on this machine, for tests and to try things by hand
+    Cluster(cluster::Args),
     /// Run every ring of tests, as CI does
     Test(test::Args),
     /// Formatting, lints, tidy, documentation and the fast rings: what to run before a commit
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Image(args) => image::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Cluster(args) => cluster::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Check(args) => check::run(&args),
         Task::Tidy(args) => tidy::run(&args),

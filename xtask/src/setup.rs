@@ -28,6 +28,8 @@ pub struct Args {
 pub enum Purpose {
     /// `build-ebpf` and the demo.
     Demo,
+    /// A cluster of real nodes as well.
+    Cluster,
     /// The rings of tests as well.
     Test,
 }
@@ -37,17 +39,21 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 /// The tool folder of the workspace: nothing goes into the user's home.
 const TOOLS: &str = ".tools";
 /// Debian's own folders. A program of this name elsewhere may be another one.
-const DEBIAN_PATH: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const DEBIAN_PATH: [&str; 5] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/cni"];
 
 /// A Debian package, the program that shows that it is there, and who needs it.
-const PACKAGES: [(&str, &str, Purpose); 7] = [
+const PACKAGES: [(&str, &str, Purpose); 11] = [
     ("iproute2", "ip", Purpose::Demo),
     ("nftables", "nft", Purpose::Demo),
     ("curl", "curl", Purpose::Demo),
+    ("containerd", "containerd", Purpose::Cluster),
+    ("runc", "runc", Purpose::Cluster),
+    ("containernetworking-plugins", "ptp", Purpose::Cluster),
+    ("iptables", "iptables", Purpose::Cluster),
+    ("busybox-static", "busybox", Purpose::Cluster),
     ("nginx-light", "nginx", Purpose::Test),
     ("wrk", "wrk", Purpose::Test),
     ("nghttp2-client", "h2load", Purpose::Test),
-    ("busybox-static", "busybox", Purpose::Test),
 ];
 /// Debian's compiler with the prebuilt core for BPF; brings the libLLVM that bpf-linker links to.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -249,18 +255,24 @@ mod tests {
 
     #[test]
     fn only_what_is_absent_and_needed_is_installed() {
+        const CLUSTER: [&str; 5] = ["containerd", "runc", "ptp", "iptables", "busybox"];
         let none: [&str; 0] = [];
         for (purpose, present, expected) in [
             (Purpose::Demo, vec![], vec!["iproute2", "nftables", "curl"]),
             (Purpose::Demo, vec!["ip", "curl"], vec!["nftables"]),
             (
-                Purpose::Test,
-                vec!["ip", "curl", "nft", "nginx"],
-                vec!["wrk", "nghttp2-client", "busybox-static"],
+                Purpose::Cluster,
+                vec!["ip", "curl", "nft", "containerd", "runc", "ptp"],
+                vec!["iptables", "busybox-static"],
             ),
             (
                 Purpose::Test,
-                vec!["ip", "curl", "nft", "nginx", "wrk", "h2load", "busybox"],
+                [&["ip", "curl", "nft", "nginx"], &CLUSTER[..]].concat(),
+                vec!["wrk", "nghttp2-client"],
+            ),
+            (
+                Purpose::Test,
+                [&["ip", "curl", "nft", "nginx", "wrk", "h2load"], &CLUSTER[..]].concat(),
                 none.to_vec(),
             ),
         ] {
