@@ -6,6 +6,7 @@ mod cluster;
 mod command;
 mod demo;
 mod image;
+mod kubernetes;
 mod machine;
 mod setup;
 mod test;
@@ -38,6 +39,8 @@ enum Task {
     Cluster(cluster::Args),
     /// Run every ring of tests, as CI does
     Test(test::Args),
+    /// Build Kubernetes and CoreDNS from their Go modules, for the rings that need a real API server
+    Kubernetes,
     /// Formatting, lints, tidy, documentation and the fast rings: what to run before a commit
     Check(check::Args),
     /// Say where the source breaks the house rules (floors, borders, sizes)
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Kubernetes => kubernetes::run(),
         Task::Check(args) => check::run(&args),
         Task::Tidy(args) => tidy::run(&args),
     };
