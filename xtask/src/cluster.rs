@@ -1,8 +1,8 @@
 //! `cargo xtask cluster`: a real Kubernetes of two nodes on this machine, from a bare machine to the lines that one needs to use it.
 
-use std::{path::Path, process::Command, time::Instant};
+use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{command, demo, image, kubernetes, machine, setup};
 
@@ -66,7 +66,6 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn up(args: &UpArgs) -> Result<()> {
-    let started = Instant::now();
     let UpArgs {
         cni,
         family,
@@ -86,9 +85,7 @@ fn up(args: &UpArgs) -> Result<()> {
     for archive in images {
         up.arg("--image").arg(archive);
     }
-    command::run(&mut up)?;
-    println!("== cluster up: done in {:.1} s", started.elapsed().as_secs_f64());
-    Ok(())
+    become_it(&mut up)
 }
 
 fn down() -> Result<()> {
@@ -105,7 +102,14 @@ fn down() -> Result<()> {
         }
         command::run(&mut demo::build_binaries())?;
     }
-    command::run(cluster().arg("down"))
+    become_it(cluster().arg("down"))
+}
+
+/// On success this process is the other, and never comes back here: a Ctrl-C is the other's to clean up after.
+fn become_it(cluster: &mut Command) -> Result<()> {
+    println!("== cluster");
+    let error = cluster.exec();
+    Err(error).with_context(|| format!("could not start {}", demo::bin_dir().join(CLUSTER).display()))
 }
 
 fn cluster() -> Command {
