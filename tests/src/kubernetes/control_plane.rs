@@ -48,7 +48,7 @@ pub struct ControlPlane {
     kubeconfig: PathBuf,
     ready_in: Duration,
     binaries: Binaries,
-    _files: Files,
+    files: Files,
     options: ControlPlaneOptions,
 }
 
@@ -82,7 +82,7 @@ impl ControlPlane {
             kubeconfig: options.kubeconfig(ADMIN),
             ready_in: Duration::ZERO,
             binaries,
-            _files: files,
+            files,
             options,
         };
         let token = plane.admin_token()?;
@@ -244,6 +244,17 @@ impl ControlPlane {
         others.chain([&self.etcd]).map(Process::pid).collect()
     }
 
+    /// Lets everything live on after this process; the namespace's removal ends the programs, the directory is its owner's to remove.
+    pub fn keep(mut self) {
+        let others = [&mut self.scheduler, &mut self.controller_manager, &mut self.api_server];
+        others
+            .into_iter()
+            .flatten()
+            .chain([&mut self.etcd])
+            .for_each(Process::keep);
+        self.files.kept = true;
+    }
+
     fn start_components(&mut self) -> Result<()> {
         let Self { options, binaries, .. } = self;
         if options.components.scheduler {
@@ -271,7 +282,10 @@ impl Drop for ControlPlane {
 
 /// The directory of a control plane, as long as it lives.
 #[derive(Debug)]
-struct Files(PathBuf);
+struct Files {
+    dir: PathBuf,
+    kept: bool,
+}
 
 impl Files {
     fn make(dir: &Path) -> Result<Self> {
@@ -280,13 +294,18 @@ impl Files {
         }
         // one that exists is another's, with a store and keys that are not ours
         fs::create_dir(dir).with_context(|| format!("making {} for a control plane", dir.display()))?;
-        Ok(Self(dir.to_owned()))
+        Ok(Self {
+            dir: dir.to_owned(),
+            kept: false,
+        })
     }
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        if !self.kept {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
