@@ -74,11 +74,11 @@ fn up(args: &UpArgs) -> Result<()> {
     command::step("setup", || setup::ensure(setup::Purpose::Cluster, *no_install))?;
     command::step("build", || command::run(&mut demo::build_binaries()))?;
     // before minutes are spent on what follows
-    command::run(cluster().arg("refuse-second"))?;
+    command::run(program().arg("refuse-second"))?;
     let programs = command::step("kubernetes", kubernetes::build)?;
     let mut images = command::step("images", image::tests)?;
     images.push(image::daemon()?);
-    let mut up = cluster();
+    let mut up = program();
     up.arg("up").env("WEFT_KUBE_DIR", programs);
     up.arg(format!("--cni={}", name(cni)))
         .arg(format!("--family={}", name(family)));
@@ -102,7 +102,7 @@ fn down() -> Result<()> {
         }
         command::run(&mut demo::build_binaries())?;
     }
-    become_it(cluster().arg("down"))
+    become_it(program().arg("down"))
 }
 
 /// On success this process is the other, and never comes back here: a Ctrl-C is the other's to clean up after.
@@ -112,7 +112,8 @@ fn become_it(cluster: &mut Command) -> Result<()> {
     Err(error).with_context(|| format!("could not start {}", demo::bin_dir().join(CLUSTER).display()))
 }
 
-fn cluster() -> Command {
+/// The program that sets a cluster up, removes it, and says whether there is one.
+pub fn program() -> Command {
     let mut cluster = command::program(demo::bin_dir().join(CLUSTER));
     cluster.env("WEFT_BIN_DIR", demo::bin_dir());
     cluster

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, command, image, machine, setup};
+use crate::{build_ebpf, cluster, command, image, kubernetes, machine, setup};
 
 /// What `cargo xtask demo` takes.
 #[derive(clap::Args)]
@@ -52,16 +52,24 @@ pub fn run(args: &Args) -> Result<()> {
         if !args.cluster {
             refuse_second(Path::new(STATE))?;
         }
-        command::step("setup", || setup::ensure(setup::Purpose::Demo, args.no_install))?;
+        let purpose = if args.cluster {
+            setup::Purpose::Cluster
+        } else {
+            setup::Purpose::Demo
+        };
+        command::step("setup", || setup::ensure(purpose, args.no_install))?;
         let building = Instant::now();
         command::step("build-ebpf", || build_ebpf::run(&build_ebpf::Args::default()))?;
         command::step("build", || command::run(with_progress(&mut build_binaries())))?;
+        let mut demo = demo(args.cluster);
         if args.cluster {
+            // before more minutes are spent on what only this one needs
+            command::run(cluster::program().arg("refuse-second"))?;
             image::daemon()?;
-            image::tests()?;
+            command::step("images for pods", image::tests)?;
+            demo.env("WEFT_KUBE_DIR", command::step("kubernetes", kubernetes::build)?);
         }
         println!("== the build took {:.1} s", building.elapsed().as_secs_f64());
-        let mut demo = demo(args.cluster);
         demo.env("WEFT_DEMO_STARTED", started_ms.to_string());
         if args.keep {
             demo.arg("--keep");
