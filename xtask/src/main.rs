@@ -2,9 +2,11 @@
 
 mod build_ebpf;
 mod check;
+mod cluster;
 mod command;
 mod demo;
 mod image;
+mod kubernetes;
 mod machine;
 mod setup;
 mod test;
@@ -33,8 +35,12 @@ enum Task {
     Image(image::Args),
     /// Show Weft at work: two nodes as network namespaces, a Service, a table that grows
     Demo(demo::Args),
+    /// A real Kubernetes of two nodes on this machine, for tests and to try things by hand
+    Cluster(cluster::Args),
     /// Run every ring of tests, as CI does
     Test(test::Args),
+    /// Build Kubernetes and CoreDNS from their Go modules, for the rings that need a real API server
+    Kubernetes,
     /// Formatting, lints, tidy, documentation and the fast rings: what to run before a commit
     Check(check::Args),
     /// Say where the source breaks the house rules (floors, borders, sizes)
@@ -47,7 +53,9 @@ fn main() -> ExitCode {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Image(args) => image::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Cluster(args) => cluster::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Kubernetes => kubernetes::run(),
         Task::Check(args) => check::run(&args),
         Task::Tidy(args) => tidy::run(&args),
     };

@@ -28,6 +28,8 @@ pub struct Args {
 pub enum Purpose {
     /// `build-ebpf` and the demo.
     Demo,
+    /// A real Kubernetes: its build, and nodes with a container runtime.
+    Cluster,
     /// The rings of tests as well.
     Test,
 }
@@ -35,19 +37,26 @@ pub enum Purpose {
 /// The version that fits the compilers of the day; the linker and the compiler must share their LLVM.
 const BPF_LINKER_VERSION: &str = "0.13.0";
 /// The tool folder of the workspace: nothing goes into the user's home.
-const TOOLS: &str = ".tools";
+pub const TOOLS: &str = ".tools";
 /// Debian's own folders. A program of this name elsewhere may be another one.
 const DEBIAN_PATH: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// A Debian package, the program that shows that it is there, and who needs it.
-const PACKAGES: [(&str, &str, Purpose); 7] = [
+/// A Debian package, the program or file that shows that it is there, and who needs it.
+const PACKAGES: [(&str, &str, Purpose); 12] = [
     ("iproute2", "ip", Purpose::Demo),
     ("nftables", "nft", Purpose::Demo),
     ("curl", "curl", Purpose::Demo),
+    // Go comes from a wheel
+    ("python3-pip", "pip3", Purpose::Cluster),
+    ("containerd", "containerd", Purpose::Cluster),
+    ("runc", "runc", Purpose::Cluster),
+    ("containernetworking-plugins", "/usr/lib/cni/ptp", Purpose::Cluster),
+    // for the plugin of pods' host ports
+    ("iptables", "iptables", Purpose::Cluster),
+    ("busybox-static", "busybox", Purpose::Cluster),
     ("nginx-light", "nginx", Purpose::Test),
     ("wrk", "wrk", Purpose::Test),
     ("nghttp2-client", "h2load", Purpose::Test),
-    ("busybox-static", "busybox", Purpose::Test),
 ];
 /// Debian's compiler with the prebuilt core for BPF; brings the libLLVM that bpf-linker links to.
 const COMPILER_PACKAGES: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -173,6 +182,7 @@ fn lib_llvm_package(major: u32) -> String {
 fn in_debian_path(program: &str) -> bool {
     DEBIAN_PATH
         .iter()
+        // a file with a full path stays what it is
         .any(|folder| Path::new(folder).join(program).exists())
 }
 
@@ -250,17 +260,23 @@ mod tests {
     #[test]
     fn only_what_is_absent_and_needed_is_installed() {
         let none: [&str; 0] = [];
+        let cluster = ["pip3", "containerd", "runc", "/usr/lib/cni/ptp", "iptables", "busybox"];
         for (purpose, present, expected) in [
             (Purpose::Demo, vec![], vec!["iproute2", "nftables", "curl"]),
             (Purpose::Demo, vec!["ip", "curl"], vec!["nftables"]),
             (
-                Purpose::Test,
-                vec!["ip", "curl", "nft", "nginx"],
-                vec!["wrk", "nghttp2-client", "busybox-static"],
+                Purpose::Cluster,
+                vec!["ip", "curl", "nft", "runc", "iptables", "busybox"],
+                vec!["python3-pip", "containerd", "containernetworking-plugins"],
             ),
             (
                 Purpose::Test,
-                vec!["ip", "curl", "nft", "nginx", "wrk", "h2load", "busybox"],
+                [&["ip", "curl", "nft", "nginx"][..], &cluster].concat(),
+                vec!["wrk", "nghttp2-client"],
+            ),
+            (
+                Purpose::Test,
+                [&["ip", "curl", "nft", "nginx", "wrk", "h2load"][..], &cluster].concat(),
                 none.to_vec(),
             ),
         ] {
@@ -290,8 +306,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_looked_for_where_it_is_and_a_program_in_debians_folders() {
+        for (marker, there) in [
+            ("/proc/self/status", true),
+            ("/proc/self/nothing", false),
+            ("sh", true),
+            ("proc", false),
+        ] {
+            assert_eq!(in_debian_path(marker), there, "{marker}");
+        }
+    }
+
+    #[test]
     fn what_was_checked_is_what_is_needed() {
-        for (purpose, has, lacks) in [(Purpose::Demo, "nft", "wrk"), (Purpose::Test, "wrk", "nothing")] {
+        for (purpose, has, lacks) in [
+            (Purpose::Demo, "nft", "runc"),
+            (Purpose::Cluster, "/usr/lib/cni/ptp", "wrk"),
+            (Purpose::Test, "wrk", "nothing"),
+        ] {
             let text = checked(purpose);
             assert!(text.contains(has) && !text.contains(lacks), "{purpose:?}: {text}");
         }

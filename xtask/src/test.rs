@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{build_ebpf, check, command, demo, setup};
+use crate::{build_ebpf, check, command, demo, kubernetes, setup};
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -31,9 +31,17 @@ pub enum Ring {
     Process,
     /// Nodes and pods as network namespaces; needs root, the kernel half and Debian's tools
     Namespace,
+    /// A real API server with its controllers; needs Kubernetes' programs as well, which are built once
+    ControlPlane,
 }
 
-const ALL: [Ring; 4] = [Ring::Pure, Ring::Golden, Ring::Process, Ring::Namespace];
+const ALL: [Ring; 5] = [
+    Ring::Pure,
+    Ring::Golden,
+    Ring::Process,
+    Ring::Namespace,
+    Ring::ControlPlane,
+];
 
 /// What the result lines of one or more test programs add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +90,7 @@ pub fn run_ring(ring: Ring, bless: bool) -> Outcome {
     let mut counts = Counts::default();
     let done = command::step(ring.name(), || {
         let mut failed = ring.prepare().map(|()| Vec::new())?;
-        for mut command in ring.commands(bless) {
+        for mut command in ring.commands(bless)? {
             if !command::run_seeing(&mut command, |line| counts.add_line(line))? {
                 failed.push(
                     command
@@ -144,6 +152,7 @@ impl Ring {
             Ring::Golden => "golden",
             Ring::Process => "process",
             Ring::Namespace => "namespace",
+            Ring::ControlPlane => "control-plane",
         }
     }
 
@@ -156,10 +165,14 @@ impl Ring {
                 build_ebpf::run(&build_ebpf::Args::default())?;
                 command::run(&mut demo::build_binaries())
             }
+            Ring::ControlPlane => {
+                Ring::Namespace.prepare()?;
+                kubernetes::build().map(drop)
+            }
         }
     }
 
-    fn commands(self, bless: bool) -> Vec<Command> {
+    fn commands(self, bless: bool) -> Result<Vec<Command>> {
         let test = |args: &[&str]| {
             let mut cargo = command::cargo();
             // one selection and one set of features for every ring, or each would compile its dependencies anew
@@ -177,24 +190,32 @@ impl Ring {
             }
             cargo
         };
-        match self {
+        // the tests share the machine's kernel, its bridges and its address ranges
+        let alone = |target: &str| {
+            let mut cargo = test(&["--test", target]);
+            cargo
+                .args(["--", "--test-threads=1"])
+                .env("WEFT_BIN_DIR", demo::bin_dir());
+            cargo
+        };
+        Ok(match self {
             Ring::Pure => vec![test(&["--lib", "--bins"]), test(&["--doc"])],
             Ring::Golden => vec![test(&["--test", "golden", "--test", "deploy"])],
             Ring::Process => vec![test(&["--test", "process"])],
             Ring::Namespace => {
                 let namespace = |attach: &str, only: &[&str]| {
-                    let mut cargo = test(&["--test", "namespace"]);
-                    // the tests share the machine's kernel, its bridges and its address ranges
-                    cargo
-                        .args(["--", "--test-threads=1"])
-                        .args(only)
-                        .env("WEFT_BIN_DIR", demo::bin_dir())
-                        .env("WEFT_TEST_ATTACH", attach);
+                    let mut cargo = alone("namespace");
+                    cargo.args(only).env("WEFT_TEST_ATTACH", attach);
                     cargo
                 };
                 vec![namespace("auto", &[]), namespace("clsact", &AGAIN_WITH_CLSACT)]
             }
-        }
+            Ring::ControlPlane => {
+                let mut cargo = alone("control_plane");
+                cargo.env("WEFT_KUBE_DIR", kubernetes::build()?);
+                vec![cargo]
+            }
+        })
     }
 }
 
@@ -295,7 +316,7 @@ mod tests {
             (vec![], vec![], ALL.to_vec()),
             (
                 vec![],
-                vec![Ring::Namespace, Ring::Golden],
+                vec![Ring::Namespace, Ring::Golden, Ring::ControlPlane],
                 vec![Ring::Pure, Ring::Process],
             ),
             (

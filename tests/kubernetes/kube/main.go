@@ -110,6 +110,8 @@ func serveEtcd() error {
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
 	config.LogLevel = "warn"
 	config.UnsafeNoFsync = true
+	// zero, which stands here else, means a warning for every request
+	config.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	config.WatchProgressNotifyInterval = progressInterval
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGINT, syscall.SIGTERM)

@@ -1,6 +1,6 @@
 //! The controllers at work: a Deployment and its Service become EndpointSlices as pods report in.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use mesh_tests::{bench::wait_for, daemon::HANG_GUARD};
 
 use crate::usual;

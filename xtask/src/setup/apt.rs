@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,8 +16,28 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// 101 means "not allowed" in Debian's policy-rc.d interface.
 const POLICY_REFUSES: &str =
     "#!/bin/sh\n# written by Weft's `cargo xtask setup`, removed by it when it ends\nexit 101\n";
-/// The packages that bring a service, by the service's name. The tests start their own copies in their own namespaces.
-const SERVICES: [(&str, &str); 1] = [("nginx-light", "nginx")];
+/// A package that brings a service. The tests start their own copies in their own namespaces.
+struct Service {
+    /// The package that is asked for; it may bring the service by another one that it needs.
+    package: &'static str,
+    /// Its unit, without `.service`.
+    unit: &'static str,
+    /// Whether it has an init script, too.
+    init_script: bool,
+}
+
+const SERVICES: [Service; 2] = [
+    Service {
+        package: "nginx-light",
+        unit: "nginx",
+        init_script: true,
+    },
+    Service {
+        package: "containerd",
+        unit: "containerd",
+        init_script: false,
+    },
+];
 
 /// Installs these packages; does nothing if there are none.
 ///
@@ -39,12 +60,8 @@ pub fn install(packages: &[String]) -> Result<()> {
             .args(["install", "--yes", "--no-install-recommends"])
             .args(packages),
     )?;
-    for (_, service) in SERVICES
-        .iter()
-        .filter(|(package, _)| packages.iter().any(|installed| installed == package))
-    {
-        // neither now nor at the next boot
-        command::run(command::program("update-rc.d").args([service, "disable"]))?;
+    for mut command in brought_services(packages).flat_map(not_at_boot) {
+        command::run(&mut command)?;
     }
     Ok(())
 }
@@ -54,7 +71,29 @@ pub fn knows(package: &str) -> bool {
     command::output_of(command::program("apt-cache").args(["show", package])).is_some_and(|text| !text.is_empty())
 }
 
-fn apt_get() -> std::process::Command {
+/// The services that these packages bring.
+fn brought_services(packages: &[String]) -> impl Iterator<Item = &'static Service> {
+    SERVICES
+        .iter()
+        .filter(|service| packages.iter().any(|installed| installed == service.package))
+}
+
+/// What keeps a service from starting at the next boot, whichever init that has.
+fn not_at_boot(service: &Service) -> Vec<Command> {
+    let mut unit = command::program("deb-systemd-helper");
+    unit.args(["disable", &format!("{}.service", service.unit)])
+        // it works for packages only, and wants to know which
+        .env("DPKG_MAINTSCRIPT_PACKAGE", service.unit);
+    let mut commands = vec![unit];
+    if service.init_script {
+        let mut script = command::program("update-rc.d");
+        script.args([service.unit, "disable"]);
+        commands.push(script);
+    }
+    commands
+}
+
+fn apt_get() -> Command {
     let mut apt_get = command::program("apt-get");
     apt_get
         .arg("--quiet")
@@ -115,6 +154,28 @@ mod tests {
     impl Drop for Folder {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_a_package_would_start_at_boot_is_disabled() {
+        for (package, units) in [
+            ("curl", vec![]),
+            ("containerd", vec!["containerd.service"]),
+            ("nginx-light", vec!["nginx.service", "nginx"]),
+        ] {
+            let packages = [package.to_owned()];
+            let commands = brought_services(&packages).flat_map(not_at_boot);
+            let disabled: Vec<String> = commands
+                .map(|command| {
+                    command
+                        .get_args()
+                        .map(|arg| arg.to_string_lossy().into_owned())
+                        .collect::<Vec<_>>()
+                })
+                .map(|args| args.into_iter().filter(|arg| arg != "disable").collect())
+                .collect();
+            assert_eq!(disabled, units, "{package}");
         }
     }
 
