@@ -1,6 +1,6 @@
 //! `mesh-daemon run`: brings every room up in order, carries snapshots from the publisher to the proxy and the kernel, and drains.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{sync::watch, task::JoinError, time::timeout};
@@ -17,11 +17,17 @@ use crate::{
     task, watch as objects,
 };
 
+/// How long the room of objects may take to write its state at the end: it is written while connections drain, and a disk that hangs must
+/// not hold up the daemon's end.
+const STATE_WRITE_MAX: Duration = Duration::from_secs(3);
+
 /// Runs until SIGTERM or SIGINT, or until something that cannot go on.
 ///
 /// # Errors
 /// The first thing that could not be brought up; a node that was clean before is clean again.
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
+    // from here on a signal is an orderly end, however little is up
+    let signals = Signals::new()?;
     let registry = prometheus::Registry::new();
     let readiness = Readiness::default();
     let attached = readiness.wait_for("BPF programs attached");
@@ -29,7 +35,16 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let admin = admin::bind(&settings)?;
     let netlink = netlink()?;
     let was_clean = bpf::Pins::new(&settings.kernel.pin_dir).is_empty();
-    let done = serve(&settings, registry, readiness, attached, admin, netlink.clone()).await;
+    let done = serve(
+        &settings,
+        signals,
+        registry,
+        readiness,
+        attached,
+        admin,
+        netlink.clone(),
+    )
+    .await;
     if done.is_err() && was_clean {
         // the first error is the one to tell
         let _ = bpf::detach::everything(&settings.kernel, &netlink).await;
@@ -39,13 +54,13 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(
     settings: &Settings,
+    mut signals: Signals,
     registry: prometheus::Registry,
     readiness: Readiness,
     attached: Pending,
     admin: Bound,
     netlink: rtnetlink::Handle,
 ) -> anyhow::Result<()> {
-    let mut signals = Signals::new()?;
     let metrics = bpf::Metrics::new(&registry);
     let mut kernel = bpf::Kernel::load(&settings.kernel, netlink, metrics.clone())?;
     bpf::Decisions::register(&registry, kernel.take_counters()?)?;
@@ -70,7 +85,7 @@ async fn serve(
         acks,
     };
     let object_metrics = objects::Metrics::new(&registry);
-    let watching = task::scoped(
+    let mut watching = task::scoped(
         "watch",
         objects::run(source(settings), options, ends, readiness.clone(), object_metrics),
     );
@@ -106,13 +121,18 @@ async fn serve(
     };
     tokio::select! {
         failed = applier.run(&mut snapshots) => return Err(failed.map_or_else(Into::into, |never| match never {})),
-        done = watching => return Err(ended(done, "the source of objects failed")),
+        done = &mut watching => return Err(ended(done, "the source of objects failed")),
         done = observing => return Err(ended(done, "the node's interfaces cannot be watched")),
         done = &mut keeping => return Err(ended(done, "the node's set-up cannot be watched")),
         done = &mut answering => return Err(ended(done, "metrics, health and the admin socket cannot be served")),
         () = signals.terminate() => {}
     }
-    drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await
+    // `observing`, the one sender of facts, is gone with the select, so the room of objects ends by itself
+    let drained = drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await;
+    if timeout(STATE_WRITE_MAX, watching).await.is_err() {
+        tracing::warn!("the last state is not written: the disk does not answer");
+    }
+    drained
 }
 
 fn source(settings: &Settings) -> objects::Source {

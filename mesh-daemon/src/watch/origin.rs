@@ -11,7 +11,10 @@ use super::{
     objects::{Kind, Objects},
     state::Place,
 };
-use crate::{model::Ack, ready::Readiness};
+use crate::{
+    model::Ack,
+    ready::{Pending, Readiness},
+};
 
 /// An open [`Source`].
 pub(super) enum Origin {
@@ -28,10 +31,22 @@ pub(super) enum Origin {
     Cluster(Box<Kept<Cluster>>),
 }
 
+/// Held until a directory was read once. The watches of an API server tell of each kind themselves.
+pub(super) fn waiting(source: &Source, readiness: &Readiness) -> Vec<Pending> {
+    match source {
+        Source::Manifests(_) => Kind::ALL
+            .iter()
+            .map(|kind| readiness.wait_for(format!("list of {}", kind.plural())))
+            .collect(),
+        Source::Cluster(_) => Vec::new(),
+    }
+}
+
 impl Origin {
-    /// Reads what can be read at once, and tells readiness what is waited for.
+    /// Reads what can be read at once, and tells readiness what is waited for beside `pending`.
     pub(super) async fn open(
         source: Source,
+        pending: Vec<Pending>,
         options: &Options,
         acks: watch::Receiver<Option<Ack>>,
         readiness: &Readiness,
@@ -39,10 +54,6 @@ impl Origin {
     ) -> Result<Self, Error> {
         match source {
             Source::Manifests(path) => {
-                let pending: Vec<_> = Kind::ALL
-                    .iter()
-                    .map(|kind| readiness.wait_for(format!("list of {}", kind.plural())))
-                    .collect();
                 // watched before it is read: a change in between is read again
                 let changes = Changes::of(path.clone())?;
                 let directory = Directory::open(path)?;

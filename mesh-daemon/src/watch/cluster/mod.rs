@@ -47,6 +47,11 @@ impl Cluster {
     }
 
     /// The missing lists are no reason not to be ready: the note says what serves instead.
-    #[expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, clippy::needless_pass_by_value, reason = "the watches are still to come")]
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_ref_mut,
+        clippy::needless_pass_by_value,
+        reason = "the watches are still to come"
+    )]
     pub(super) fn excuse(&mut self, _note: String) {}
 }
