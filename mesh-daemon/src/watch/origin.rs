@@ -19,16 +19,18 @@ use crate::{
 /// An open [`Source`].
 pub(super) enum Origin {
     /// Files.
-    Directory {
-        /// What they say.
-        directory: Directory,
-        /// When they change.
-        changes: Changes,
-        /// What they said last.
-        objects: Objects,
-    },
+    Directory(Box<Files>),
     /// An API server, and its last good state.
     Cluster(Box<Kept<Cluster>>),
+}
+
+/// A directory of manifests.
+pub(super) struct Files {
+    directory: Directory,
+    /// When they change.
+    changes: Changes,
+    /// What they said last.
+    objects: Objects,
 }
 
 /// Held until a directory was read once. The watches of an API server tell of each kind themselves.
@@ -59,11 +61,11 @@ impl Origin {
                 let directory = Directory::open(path)?;
                 drop(pending);
                 let objects = directory.objects();
-                Ok(Self::Directory {
+                Ok(Self::Directory(Box::new(Files {
                     directory,
                     changes,
                     objects,
-                })
+                })))
             }
             Source::Cluster(source) => {
                 let place = Place {
@@ -81,15 +83,11 @@ impl Origin {
     /// Returns once the objects may say something new. Cancel-safe.
     pub(super) async fn changed(&mut self) {
         match self {
-            Self::Directory {
-                directory,
-                changes,
-                objects,
-            } => {
-                changes.next().await;
-                directory.refresh();
-                changes.renew(directory.is_gone());
-                *objects = directory.objects();
+            Self::Directory(files) => {
+                files.changes.next().await;
+                files.directory.refresh();
+                files.changes.renew(files.directory.is_gone());
+                files.objects = files.directory.objects();
             }
             Self::Cluster(cluster) => cluster.changed().await,
         }
@@ -98,7 +96,7 @@ impl Origin {
     /// Whether every kind has had its first full list, or there is a saved state to serve instead: nothing is published before.
     pub(super) fn is_complete(&self) -> bool {
         match self {
-            Self::Directory { .. } => true,
+            Self::Directory(_) => true,
             Self::Cluster(cluster) => cluster.is_complete(),
         }
     }
@@ -106,7 +104,7 @@ impl Origin {
     /// What a list of every kind would say now.
     pub(super) fn objects(&self) -> &Objects {
         match self {
-            Self::Directory { objects, .. } => objects,
+            Self::Directory(files) => &files.objects,
             Self::Cluster(cluster) => cluster.objects(),
         }
     }
@@ -114,7 +112,7 @@ impl Origin {
     /// Leaves everything as a successor wants to find it.
     pub(super) async fn close(self) {
         match self {
-            Self::Directory { .. } => {}
+            Self::Directory(_) => {}
             Self::Cluster(kept) => kept.close().await,
         }
     }

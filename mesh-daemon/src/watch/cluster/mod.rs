@@ -50,8 +50,7 @@ impl Cluster {
     #[expect(
         clippy::unused_self,
         clippy::needless_pass_by_ref_mut,
-        clippy::needless_pass_by_value,
         reason = "the watches are still to come"
     )]
-    pub(super) fn excuse(&mut self, _note: String) {}
+    pub(super) fn excuse(&mut self, _note: &str) {}
 }

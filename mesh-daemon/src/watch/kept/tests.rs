@@ -43,8 +43,8 @@ impl Lists for Fake {
         self.world.borrow().trouble.clone()
     }
 
-    fn excuse(&mut self, note: String) {
-        self.world.borrow_mut().excuses.push(note);
+    fn excuse(&mut self, note: &str) {
+        self.world.borrow_mut().excuses.push(note.to_owned());
     }
 }
 
