@@ -77,7 +77,7 @@ fn at(times: &[Duration], percent: usize) -> Duration {
 }
 
 fn cluster() -> Objects {
-    let address = |net: u8, number: u32| IpAddr::V4(Ipv4Addr::from(u32::from(net) << 24 | number + 1));
+    let address = |net: u8, number: u32| IpAddr::V4(Ipv4Addr::from((u32::from(net) << 24) | (number + 1)));
     let mut objects = Objects::default();
     for number in 0..NODES {
         let pod_cidrs = format!("10.0.{number}.0/24").parse().into_iter().collect();

@@ -73,22 +73,12 @@ async fn serve(
     let observing = task::scoped("facts", bpf::facts::observe(facts));
     let (publish, mut snapshots) = watch::channel::<Option<Arc<Snapshot>>>(None);
     let (ack, acks) = watch::channel::<Option<Ack>>(None);
-    let options = objects::Options {
-        node: settings.node.clone(),
-        pod_cidrs: settings.pod_cidrs.clone(),
-        debounce_after: settings.debounce_after,
-        debounce_max: settings.debounce_max,
-    };
     let ends = objects::Ends {
         facts: facts_seen,
         snapshots: publish,
         acks,
     };
-    let object_metrics = objects::Metrics::new(&registry);
-    let mut watching = task::scoped(
-        "watch",
-        objects::run(source(settings), options, ends, readiness.clone(), object_metrics),
-    );
+    let mut watching = watch_objects(settings, ends, &registry, readiness.clone());
 
     let (signal, draining) = drain::channel();
     let proxy_options = proxy::Options {
@@ -100,15 +90,13 @@ async fn serve(
     let dump = snapshots.clone();
     let says_draining = draining.observer();
     drop(draining);
-    let mut answering = task::scoped(
-        "admin",
-        admin.serve(
-            registry,
-            readiness,
-            move || dump_of(&dump),
-            move || says_draining.is_draining(),
-        ),
+    let serving = admin.serve(
+        registry,
+        readiness,
+        move || dump_of(&dump),
+        move || says_draining.is_draining(),
     );
+    let mut answering = task::scoped("admin", serving);
 
     let mut applier = Applier {
         settings,
@@ -129,10 +117,26 @@ async fn serve(
     }
     // `observing`, the one sender of facts, is gone with the select, so the room of objects ends by itself
     let drained = drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await;
-    if timeout(STATE_WRITE_MAX, watching).await.is_err() {
-        tracing::warn!("the last state is not written: the disk does not answer");
-    }
+    written(watching).await;
     drained
+}
+
+/// Starts the room of objects.
+fn watch_objects(
+    settings: &Settings,
+    ends: objects::Ends,
+    registry: &prometheus::Registry,
+    readiness: Readiness,
+) -> task::Scoped<Result<(), objects::Error>> {
+    let options = objects::Options {
+        node: settings.node.clone(),
+        pod_cidrs: settings.pod_cidrs.clone(),
+        debounce_after: settings.debounce_after,
+        debounce_max: settings.debounce_max,
+    };
+    let metrics = objects::Metrics::new(registry);
+    let running = objects::run(source(settings), options, ends, readiness, metrics);
+    task::scoped("watch", running)
 }
 
 fn source(settings: &Settings) -> objects::Source {
@@ -147,6 +151,13 @@ fn source(settings: &Settings) -> objects::Source {
             state_dir,
             state_age_max,
         }),
+    }
+}
+
+/// Waits for the room of objects to leave its state, which it does once its sender of facts is gone.
+async fn written(watching: task::Scoped<Result<(), objects::Error>>) {
+    if timeout(STATE_WRITE_MAX, watching).await.is_err() {
+        tracing::warn!("the last state is not written: the disk does not answer");
     }
 }
 
