@@ -1,5 +1,6 @@
 //! Weft's own commands, run as `cargo xtask …`: one file per command, and the few things that they share.
 
+mod bench;
 mod build_ebpf;
 mod check;
 mod cluster;
@@ -39,6 +40,8 @@ enum Task {
     Cluster(cluster::Args),
     /// Run every ring of tests, as CI does
     Test(test::Args),
+    /// Measure on this machine, with a release build and the real API server; no figure passes or fails
+    Bench(bench::Args),
     /// Build Kubernetes and CoreDNS from their Go modules, for the rings that need a real API server
     Kubernetes,
     /// Formatting, lints, tidy, documentation and the fast rings: what to run before a commit
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Cluster(args) => cluster::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Kubernetes => kubernetes::run(),
         Task::Check(args) => check::run(&args),
         Task::Tidy(args) => tidy::run(&args),

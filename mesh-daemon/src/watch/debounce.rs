@@ -105,13 +105,21 @@ mod tests {
             ),
             (&[first], None, "everything is published"),
             (&[first, Changed(5)], Some(15), "quiet after one change"),
-            (&[first, Changed(5), Changed(12)], Some(22), "quiet after the latest one"),
+            (
+                &[first, Changed(5), Changed(12)],
+                Some(22),
+                "quiet after the latest one",
+            ),
             (
                 &[first, Changed(5), Changed(100)],
                 Some(105),
                 "at the latest the longest wait after the first",
             ),
-            (&[Published(0, 40), Changed(45)], Some(80), "rest for as long as it took"),
+            (
+                &[Published(0, 40), Changed(45)],
+                Some(80),
+                "rest for as long as it took",
+            ),
             (&[Published(0, 40), Changed(75)], Some(85), "rested meanwhile"),
             (
                 &[Published(0, 300), Changed(301)],

@@ -182,10 +182,7 @@ impl Place {
         }
         let age = Duration::from_secs(now.saturating_sub(*saved_at));
         if age > self.age_max {
-            return Err(Refused::Old {
-                age,
-                max: self.age_max,
-            });
+            return Err(Refused::Old { age, max: self.age_max });
         }
         Ok(format!("of {of}, {} old", time(age)))
     }

@@ -6,11 +6,7 @@ use prometheus::{Registry, TextEncoder};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::{
-    ids::NodeName,
-    model::Namespace,
-    ready::State,
-};
+use crate::{ids::NodeName, model::Namespace, ready::State};
 
 /// What the stand-in for the watches says now.
 #[derive(Default)]
@@ -47,8 +43,8 @@ impl Lists for Fake {
         self.world.borrow().trouble.clone()
     }
 
-    fn excuse(&mut self, note: String) {
-        self.world.borrow_mut().excuses.push(note);
+    fn excuse(&mut self, note: &str) {
+        self.world.borrow_mut().excuses.push(note.to_owned());
     }
 }
 
@@ -89,12 +85,10 @@ impl Bench {
 
     /// The API server lists everything.
     fn list(&self, objects: Objects) {
-        *self.fake.world.borrow_mut() = World {
-            complete: true,
-            objects,
-            excuses: std::mem::take(&mut self.fake.world.borrow_mut().excuses),
-            trouble: None,
-        };
+        let mut world = self.fake.world.borrow_mut();
+        world.complete = true;
+        world.objects = objects;
+        world.trouble = None;
         self.fake.changed.notify_one();
     }
 
@@ -201,7 +195,10 @@ async fn a_state_that_is_refused_is_told_and_nothing_is_served() {
     let Some((_, State::Ready(Some(note)))) = said(&bench) else {
         panic!("{:?}", said(&bench));
     };
-    assert!(note.contains("objects-v1.json is not used: it is damaged: its checksum"), "{note}");
+    assert!(
+        note.contains("objects-v1.json is not used: it is damaged: its checksum"),
+        "{note}"
+    );
     bench.list(named("new"));
     bench.kept.changed().await;
     assert_eq!(said(&bench), Some(("saved state".into(), State::Ready(None))));

@@ -5,7 +5,10 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use super::*;
 use crate::{
     ids::ObjectRef,
-    model::{AppProtocol, Endpoint, EndpointSlice, Namespace, Node, Pod, PodPhase, Service, ServicePort, SlicePort, TargetPort},
+    model::{
+        AppProtocol, Endpoint, EndpointSlice, Namespace, Node, Pod, PodPhase, Service, ServicePort, SlicePort,
+        TargetPort,
+    },
 };
 
 /// A moment: 2026-01-01T00:00:00Z.
@@ -185,7 +188,11 @@ fn what_is_refused_and_why() {
             -86_400,
             Ok("of 2026-01-01T00:00:00Z, 24h in the future by this node's clock"),
         ),
-        ("n1", -86_401, Err("it is dated 24h 1s in the future; set the node's clock")),
+        (
+            "n1",
+            -86_401,
+            Err("it is dated 24h 1s in the future; set the node's clock"),
+        ),
         (
             "n2",
             0,
@@ -202,7 +209,11 @@ fn what_is_refused_and_why() {
             ..place(Path::new("/absent"))
         };
         let judged = place.judge(&stamp, now).map_err(|refused| refused.to_string());
-        assert_eq!(judged, expected.map(str::to_owned).map_err(str::to_owned), "{node} {age}");
+        assert_eq!(
+            judged,
+            expected.map(str::to_owned).map_err(str::to_owned),
+            "{node} {age}"
+        );
     }
 }
 
@@ -213,16 +224,28 @@ fn what_is_no_state_is_refused_and_why() {
     for (bytes, part) in [
         (String::new(), "it has no first line"),
         ("kind: Pod\n".to_owned(), "its first line is no header"),
-        (r#"{"magic":"other","version":1}"#.to_owned() + "\n", "no state of this daemon"),
+        (
+            r#"{"magic":"other","version":1}"#.to_owned() + "\n",
+            "no state of this daemon",
+        ),
         (
             r#"{"magic":"weft-state","version":2,"new":true}"#.to_owned() + "\n",
             "version 2 and this daemon knows 1",
         ),
         (r#"{"magic":"weft-state","version":1}"#.to_owned() + "\n", "no header"),
         (text.replace("\"uid\":\"u-1\"", "\"uid\":\"u-2\""), "checksum"),
-        (text.replace("\"node\":\"n1\",\"saved_at\":1767225600", "\"node\":\"n2\",\"saved_at\":1767225600"), "checksum"),
-        (text.replacen("{\"magic\"", "{ \"magic\"", 1), "not as this daemon writes it"),
-        (text.replace('}', ""), "bytes behind its first line"),
+        (
+            text.replace(
+                "\"node\":\"n1\",\"saved_at\":1767225600",
+                "\"node\":\"n2\",\"saved_at\":1767225600",
+            ),
+            "checksum",
+        ),
+        (
+            text.replacen("{\"magic\"", "{ \"magic\"", 1),
+            "not as this daemon writes it",
+        ),
+        (text.replace("]}}}", "]}"), "bytes behind its first line"),
     ] {
         let said = sentence(bytes.as_bytes());
         assert!(said.contains(part) && !said.contains('\n'), "{bytes}: {said}");
