@@ -11,11 +11,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, command, machine, setup};
+use crate::{build_ebpf, cluster, command, image, kubernetes, machine, setup};
 
 /// What `cargo xtask demo` takes.
 #[derive(clap::Args)]
 pub struct Args {
+    /// On a real cluster with pods and kubectl, instead of bare network namespaces
+    #[arg(long)]
+    cluster: bool,
     /// Only list what is missing on this machine, install nothing
     #[arg(long)]
     no_install: bool,
@@ -44,15 +47,29 @@ pub fn run(args: &Args) -> Result<()> {
         .context("the clock stands before 1970")?
         .as_millis();
     if args.down {
-        take_down()
+        take_down(args.cluster)
     } else {
-        refuse_second(Path::new(STATE))?;
-        command::step("setup", || setup::ensure(setup::Purpose::Demo, args.no_install))?;
+        if !args.cluster {
+            refuse_second(Path::new(STATE))?;
+        }
+        let purpose = if args.cluster {
+            setup::Purpose::Cluster
+        } else {
+            setup::Purpose::Demo
+        };
+        command::step("setup", || setup::ensure(purpose, args.no_install))?;
         let building = Instant::now();
         command::step("build-ebpf", || build_ebpf::run(&build_ebpf::Args::default()))?;
         command::step("build", || command::run(with_progress(&mut build_binaries())))?;
+        let mut demo = demo(args.cluster);
+        if args.cluster {
+            // before more minutes are spent on what only this one needs
+            command::run(cluster::program().arg("refuse-second"))?;
+            image::daemon()?;
+            command::step("images for pods", image::tests)?;
+            demo.env("WEFT_KUBE_DIR", command::step("kubernetes", kubernetes::build)?);
+        }
         println!("== the build took {:.1} s", building.elapsed().as_secs_f64());
-        let mut demo = demo();
         demo.env("WEFT_DEMO_STARTED", started_ms.to_string());
         if args.keep {
             demo.arg("--keep");
@@ -96,7 +113,7 @@ pub fn bin_dir() -> PathBuf {
 }
 
 /// What was built for `--keep` knows how to end it; only if it is gone, it is built again.
-fn take_down() -> Result<()> {
+fn take_down(cluster: bool) -> Result<()> {
     if !machine::is_root() {
         bail!(
             "the demo runs as root, so `--down` needs root too; {}",
@@ -106,12 +123,15 @@ fn take_down() -> Result<()> {
     if !bin_dir().join(DEMO).exists() || !bin_dir().join("mesh-daemon").exists() {
         command::run(with_progress(&mut build_binaries()))?;
     }
-    become_it(demo().arg("--down"))
+    become_it(demo(cluster).arg("--down"))
 }
 
-fn demo() -> Command {
+fn demo(cluster: bool) -> Command {
     let mut demo = command::program(bin_dir().join(DEMO));
     demo.env("WEFT_BIN_DIR", bin_dir());
+    if cluster {
+        demo.arg("--cluster").env("WEFT_IMAGE_DIR", image::folder());
+    }
     demo
 }
 

@@ -1,7 +1,9 @@
 //! Weft's own commands, run as `cargo xtask …`: one file per command, and the few things that they share.
 
+mod bench;
 mod build_ebpf;
 mod check;
+mod cluster;
 mod command;
 mod demo;
 mod image;
@@ -34,8 +36,12 @@ enum Task {
     Image(image::Args),
     /// Show Weft at work: two nodes as network namespaces, a Service, a table that grows
     Demo(demo::Args),
+    /// A real Kubernetes of two nodes on this machine, for tests and to try things by hand
+    Cluster(cluster::Args),
     /// Run every ring of tests, as CI does
     Test(test::Args),
+    /// Measure on this machine, with a release build and the real API server; no figure passes or fails
+    Bench(bench::Args),
     /// Build Kubernetes and CoreDNS from their Go modules, for the rings that need a real API server
     Kubernetes,
     /// Formatting, lints, tidy, documentation and the fast rings: what to run before a commit
@@ -50,7 +56,9 @@ fn main() -> ExitCode {
         Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Image(args) => image::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Cluster(args) => cluster::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Kubernetes => kubernetes::run(),
         Task::Check(args) => check::run(&args),
         Task::Tidy(args) => tidy::run(&args),

@@ -42,7 +42,7 @@ pub const TOOLS: &str = ".tools";
 const DEBIAN_PATH: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// A Debian package, the program or file that shows that it is there, and who needs it.
-const PACKAGES: [(&str, &str, Purpose); 12] = [
+const PACKAGES: [(&str, &str, Purpose); 13] = [
     ("iproute2", "ip", Purpose::Demo),
     ("nftables", "nft", Purpose::Demo),
     ("curl", "curl", Purpose::Demo),
@@ -51,10 +51,12 @@ const PACKAGES: [(&str, &str, Purpose); 12] = [
     ("containerd", "containerd", Purpose::Cluster),
     ("runc", "runc", Purpose::Cluster),
     ("containernetworking-plugins", "/usr/lib/cni/ptp", Purpose::Cluster),
+    // for the plugin of pods' host ports
+    ("iptables", "iptables", Purpose::Cluster),
+    ("busybox-static", "busybox", Purpose::Cluster),
     ("nginx-light", "nginx", Purpose::Test),
     ("wrk", "wrk", Purpose::Test),
     ("nghttp2-client", "h2load", Purpose::Test),
-    ("busybox-static", "busybox", Purpose::Test),
     ("faketime", "faketime", Purpose::Test),
 ];
 /// Debian's compiler with the prebuilt core for BPF; brings the libLLVM that bpf-linker links to.
@@ -259,24 +261,24 @@ mod tests {
     #[test]
     fn only_what_is_absent_and_needed_is_installed() {
         let none: [&str; 0] = [];
-        let cluster = ["pip3", "containerd", "runc", "/usr/lib/cni/ptp"];
+        let cluster = ["pip3", "containerd", "runc", "/usr/lib/cni/ptp", "iptables", "busybox"];
         for (purpose, present, expected) in [
             (Purpose::Demo, vec![], vec!["iproute2", "nftables", "curl"]),
             (Purpose::Demo, vec!["ip", "curl"], vec!["nftables"]),
             (
                 Purpose::Cluster,
-                vec!["ip", "curl", "nft", "runc"],
+                vec!["ip", "curl", "nft", "runc", "iptables", "busybox"],
                 vec!["python3-pip", "containerd", "containernetworking-plugins"],
             ),
             (
                 Purpose::Test,
                 [&["ip", "curl", "nft", "nginx"][..], &cluster].concat(),
-                vec!["wrk", "nghttp2-client", "busybox-static", "faketime"],
+                vec!["wrk", "nghttp2-client", "faketime"],
             ),
             (
                 Purpose::Test,
                 [
-                    &["ip", "curl", "nft", "nginx", "wrk", "h2load", "busybox", "faketime"][..],
+                    &["ip", "curl", "nft", "nginx", "wrk", "h2load", "faketime"][..],
                     &cluster,
                 ]
                 .concat(),

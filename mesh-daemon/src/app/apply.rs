@@ -79,6 +79,7 @@ impl Applier<'_> {
         let tables = &snapshot.content.tables;
         let attached = self.kernel.attach(tables).await;
         self.shared.publish(Arc::clone(snapshot));
+        tracing::debug!(generation = %snapshot.generation, "the proxy has the snapshot");
         let applied = match attached.and_then(|applied| self.kernel.capture(tables, &applied).map(|()| applied)) {
             Ok(applied) => applied,
             Err(error) => {
@@ -86,7 +87,7 @@ impl Applier<'_> {
                 return Ok(Some(Instant::now() + RETRY_AFTER));
             }
         };
-        tracing::debug!(generation = %snapshot.generation, "applied to the kernel");
+        tracing::debug!(generation = %snapshot.generation, held_back = applied.held_back, "the kernel has the snapshot");
         self.report(&applied);
         self.acknowledge(snapshot, &applied);
         if let Some(listeners) = &self.listeners
@@ -99,6 +100,7 @@ impl Applier<'_> {
         Ok((!applied.failed.is_empty()).then(|| Instant::now() + RETRY_AFTER))
     }
 
+    /// Only what the maps hold is acknowledged: a write that failed has returned before.
     fn acknowledge(&self, snapshot: &Arc<Snapshot>, applied: &Applied) {
         let unattached = applied.failed.iter().map(|(index, error)| (*index, error.to_string()));
         self.ack.send_replace(Some(Ack {

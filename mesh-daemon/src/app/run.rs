@@ -1,6 +1,6 @@
 //! `mesh-daemon run`: brings every room up in order, carries snapshots from the publisher to the proxy and the kernel, and drains.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{sync::watch, task::JoinError, time::timeout};
@@ -17,11 +17,17 @@ use crate::{
     task, watch as objects,
 };
 
+/// How long the room of objects may take to write its state at the end: it is written while connections drain, and a disk that hangs must
+/// not hold up the daemon's end.
+const STATE_WRITE_MAX: Duration = Duration::from_secs(3);
+
 /// Runs until SIGTERM or SIGINT, or until something that cannot go on.
 ///
 /// # Errors
 /// The first thing that could not be brought up; a node that was clean before is clean again.
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
+    // from here on a signal is an orderly end, however little is up
+    let signals = Signals::new()?;
     let registry = prometheus::Registry::new();
     let readiness = Readiness::default();
     let attached = readiness.wait_for("BPF programs attached");
@@ -29,7 +35,16 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     let admin = admin::bind(&settings)?;
     let netlink = netlink()?;
     let was_clean = bpf::Pins::new(&settings.kernel.pin_dir).is_empty();
-    let done = serve(&settings, registry, readiness, attached, admin, netlink.clone()).await;
+    let done = serve(
+        &settings,
+        signals,
+        registry,
+        readiness,
+        attached,
+        admin,
+        netlink.clone(),
+    )
+    .await;
     if done.is_err() && was_clean {
         // the first error is the one to tell
         let _ = bpf::detach::everything(&settings.kernel, &netlink).await;
@@ -39,13 +54,13 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve(
     settings: &Settings,
+    mut signals: Signals,
     registry: prometheus::Registry,
     readiness: Readiness,
     attached: Pending,
     admin: Bound,
     netlink: rtnetlink::Handle,
 ) -> anyhow::Result<()> {
-    let mut signals = Signals::new()?;
     let metrics = bpf::Metrics::new(&registry);
     let mut kernel = bpf::Kernel::load(&settings.kernel, netlink, metrics.clone())?;
     bpf::Decisions::register(&registry, kernel.take_counters()?)?;
@@ -58,22 +73,12 @@ async fn serve(
     let observing = task::scoped("facts", bpf::facts::observe(facts));
     let (publish, mut snapshots) = watch::channel::<Option<Arc<Snapshot>>>(None);
     let (ack, acks) = watch::channel::<Option<Ack>>(None);
-    let options = objects::Options {
-        node: settings.node.clone(),
-        pod_cidrs: settings.pod_cidrs.clone(),
-        debounce_after: settings.debounce_after,
-        debounce_max: settings.debounce_max,
-    };
     let ends = objects::Ends {
         facts: facts_seen,
         snapshots: publish,
         acks,
     };
-    let object_metrics = objects::Metrics::new(&registry);
-    let watching = task::scoped(
-        "watch",
-        objects::run(source(settings), options, ends, readiness.clone(), object_metrics),
-    );
+    let mut watching = watch_objects(settings, ends, &registry, readiness.clone());
 
     let (signal, draining) = drain::channel();
     let proxy_options = proxy::Options {
@@ -85,15 +90,13 @@ async fn serve(
     let dump = snapshots.clone();
     let says_draining = draining.observer();
     drop(draining);
-    let mut answering = task::scoped(
-        "admin",
-        admin.serve(
-            registry,
-            readiness,
-            move || dump_of(&dump),
-            move || says_draining.is_draining(),
-        ),
+    let serving = admin.serve(
+        registry,
+        readiness,
+        move || dump_of(&dump),
+        move || says_draining.is_draining(),
     );
+    let mut answering = task::scoped("admin", serving);
 
     let mut applier = Applier {
         settings,
@@ -106,13 +109,34 @@ async fn serve(
     };
     tokio::select! {
         failed = applier.run(&mut snapshots) => return Err(failed.map_or_else(Into::into, |never| match never {})),
-        done = watching => return Err(ended(done, "the source of objects failed")),
+        done = &mut watching => return Err(ended(done, "the source of objects failed")),
         done = observing => return Err(ended(done, "the node's interfaces cannot be watched")),
         done = &mut keeping => return Err(ended(done, "the node's set-up cannot be watched")),
         done = &mut answering => return Err(ended(done, "metrics, health and the admin socket cannot be served")),
         () = signals.terminate() => {}
     }
-    drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await
+    // `observing`, the one sender of facts, is gone with the select, so the room of objects ends by itself
+    let drained = drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await;
+    written(watching).await;
+    drained
+}
+
+/// Starts the room of objects.
+fn watch_objects(
+    settings: &Settings,
+    ends: objects::Ends,
+    registry: &prometheus::Registry,
+    readiness: Readiness,
+) -> task::Scoped<Result<(), objects::Error>> {
+    let options = objects::Options {
+        node: settings.node.clone(),
+        pod_cidrs: settings.pod_cidrs.clone(),
+        debounce_after: settings.debounce_after,
+        debounce_max: settings.debounce_max,
+    };
+    let metrics = objects::Metrics::new(registry);
+    let running = objects::run(source(settings), options, ends, readiness, metrics);
+    task::scoped("watch", running)
 }
 
 fn source(settings: &Settings) -> objects::Source {
@@ -127,6 +151,13 @@ fn source(settings: &Settings) -> objects::Source {
             state_dir,
             state_age_max,
         }),
+    }
+}
+
+/// Waits for the room of objects to leave its state, which it does once its sender of facts is gone.
+async fn written(watching: task::Scoped<Result<(), objects::Error>>) {
+    if timeout(STATE_WRITE_MAX, watching).await.is_err() {
+        tracing::warn!("the last state is not written: the disk does not answer");
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) struct RunArgs {
     ///
     /// Without it and without --manifests, a daemon that runs as a pod uses its ServiceAccount. An API server that does not answer is tried
     /// again and again; meanwhile the last good state serves.
-    #[arg(long, env = "WEFT_KUBECONFIG", hide_env = true, value_name = "FILE", conflicts_with = "manifests", help_heading = help::SOURCE)]
+    #[arg(long, env = "WEFT_KUBECONFIG", hide_env = true, value_name = "FILE", help_heading = help::SOURCE)]
     pub(super) kubeconfig: Option<PathBuf>,
 
     /// Directory where the last good state of the API server's objects is kept

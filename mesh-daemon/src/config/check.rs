@@ -60,6 +60,31 @@ pub enum ConfigError {
         "no source of Kubernetes objects, and this is no pod: name a kubeconfig with --kubeconfig FILE, or a directory of manifests with --manifests DIR"
     )]
     NoSource,
+    /// Objects cannot come from both.
+    #[error(
+        "--manifests {} and --kubeconfig {} are two sources of Kubernetes objects: leave one of them out (the variables WEFT_MANIFESTS and WEFT_KUBECONFIG count as well)",
+        .manifests.display(), .kubeconfig.display()
+    )]
+    TwoSources {
+        /// `--manifests`.
+        manifests: PathBuf,
+        /// `--kubeconfig`.
+        kubeconfig: PathBuf,
+    },
+    /// There is no such file, or it is closed to us.
+    #[error("cannot read --kubeconfig {}: {what}; name the kubeconfig of this node's daemon", .path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        what: String,
+    },
+    /// A directory where one file is expected.
+    #[error("--kubeconfig {} is a directory: name the file in it", .0.display())]
+    KubeconfigDirectory(PathBuf),
+    /// One file where a directory is expected.
+    #[error("--state-dir {} is a file: name a directory, which is made if absent", .0.display())]
+    StateFile(PathBuf),
     /// The bound is below what it bounds.
     #[error("--debounce-max {max:?} is less than --debounce-after {after:?}: raise the one or lower the other")]
     Debounce {
@@ -156,7 +181,8 @@ pub(super) fn run(args: RunArgs, host: &Host) -> Result<Settings, ConfigError> {
         return Err(ConfigError::Debounce { after, max });
     }
     let source = match (manifests, kubeconfig) {
-        (Some(manifests), _) => Source::Manifests(manifests),
+        (Some(manifests), Some(kubeconfig)) => return Err(ConfigError::TwoSources { manifests, kubeconfig }),
+        (Some(manifests), None) => Source::Manifests(manifests),
         (None, None) if !host.in_cluster => return Err(ConfigError::NoSource),
         (None, kubeconfig) => Source::Cluster {
             kubeconfig,

@@ -8,16 +8,21 @@ pub(super) const DAEMON: &str = "The daemon";
 pub(super) const KERNEL: &str = "The node's kernel";
 pub(super) const LOG: &str = "Log";
 
-pub(super) const USAGE: &str = "mesh-daemon [run] --manifests DIR [OPTIONS]\n       mesh-daemon detach [OPTIONS]";
+pub(super) const USAGE: &str =
+    "mesh-daemon [run] [--kubeconfig FILE | --manifests DIR] [OPTIONS]\n       mesh-daemon detach [OPTIONS]";
 
 pub(super) const ABOUT: &str = "\
 Weft's node daemon. One runs on each node of a Kubernetes cluster, as root or with the capabilities below, in the node's network \
-namespace. It learns from Kubernetes objects which pods are captured, attaches small BPF programs to the interfaces of the node, and \
+namespace. It learns from the API server, by watches, which pods are captured, attaches small BPF programs to the interfaces of the node, and \
 carries the TCP connections that captured pods open to Services and other pods: it detects the protocol (HTTP/1, HTTP/2 or plain TCP), \
 spreads the requests over the ready endpoints, and measures them. Nothing changes inside the pods.
 
 A pod is captured if its namespace has the label weft.mesh/capture=enabled; the same label on the pod, enabled or disabled, wins. Pods \
-on the host's network are never captured.";
+on the host's network are never captured.
+
+Without a flag, a daemon that runs as a pod watches its own cluster's API server; elsewhere, name one with --kubeconfig, or a directory of \
+manifests with --manifests. An API server that does not answer is tried again and again, and never ends the daemon: what is known serves on. \
+The last good state is kept in --state-dir, so that a daemon that starts while the API server is away serves from it.";
 
 pub(super) const DETACH: &str = "\
 Removes everything that Weft ever pinned or wrote into this node's kernel: BPF links, filters and maps, routes, routing rules and the \
@@ -30,6 +35,12 @@ pub(super) const AFTER_RUN: &str = "`mesh-daemon --help` says more: examples, fi
 
 pub(super) const AFTER_LONG: &str = "\
 EXAMPLES
+  Run as a pod of a DaemonSet, with NODE_NAME from the field spec.nodeName:
+      mesh-daemon
+
+  Run beside a kubelet, with a kubeconfig of its own:
+      mesh-daemon --kubeconfig /etc/weft/kubeconfig --node-name node-a
+
   Run on a node with a directory of manifests as the cluster:
       mesh-daemon --manifests /etc/weft/manifests --node-name node-a
 
@@ -50,6 +61,8 @@ FILES
   /sys/fs/bpf/weft        pinned BPF links and maps (--bpffs-dir); they outlive the daemon, so that
                           a restart does not end capture; removed by detach
   /run/weft/admin.sock    admin socket (--admin-socket); removed when the daemon ends
+  /var/lib/weft           the last good state of the API server's objects (--state-dir), in
+                          objects-v1.json, for root only; it may be removed at any time
   Besides files, in the node's network namespace: TC programs weft_from_... on its interfaces,
   routing rules 8, 9 and 10 (--rule-preference), routing table 100 (--route-table), and nftables
   table `inet weft`. The daemon leaves them for its successor; detach removes them.
@@ -69,6 +82,8 @@ ENVIRONMENT
   --metrics-addr. The flag wins.
   NODE_NAME   the node's name if neither --node-name nor WEFT_NODE_NAME is set
   RUST_LOG    what to log if neither --log-level nor WEFT_LOG_LEVEL is set
+  KUBERNETES_SERVICE_HOST   set by Kubernetes in every pod: without --kubeconfig and --manifests,
+                            the ServiceAccount's API server is watched
 
 CAPABILITIES
   CAP_NET_ADMIN   to attach programs, write rules and open transparent sockets

@@ -1,6 +1,6 @@
 //! The command line → an [`Invocation`], or the text and exit status to [`Stop`] with.
 
-use std::{collections::BTreeSet, ffi::OsString, process::ExitCode};
+use std::{collections::BTreeSet, ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{
     CommandFactory, Parser,
@@ -81,7 +81,7 @@ pub fn command_line() -> Result<Invocation, Stop> {
         host_name: host_name.unwrap_or_default(),
         cpus,
         rust_log: std::env::var("RUST_LOG").ok(),
-        in_cluster: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+        in_cluster: std::env::var_os("KUBERNETES_SERVICE_HOST").is_some_and(|host| !host.is_empty()),
         variables: std::env::vars_os()
             .filter_map(|(name, _)| name.into_string().ok())
             .collect(),
@@ -126,9 +126,25 @@ fn places(command: &Command) -> Result<(), ConfigError> {
     match command {
         Command::Run(settings) => match &settings.source {
             Source::Manifests(path) if path.is_file() => Err(ConfigError::ManifestsFile(path.clone())),
-            Source::Manifests(_) | Source::Cluster { .. } => Ok(()),
+            Source::Manifests(_) => Ok(()),
+            Source::Cluster { state_dir, .. } if state_dir.is_file() => Err(ConfigError::StateFile(state_dir.clone())),
+            Source::Cluster { kubeconfig, .. } => kubeconfig.as_deref().map_or(Ok(()), readable),
         },
         Command::Detach(_) => Ok(()),
+    }
+}
+
+/// A kubeconfig that is not there is a slip of the hand, and no API server to wait for.
+fn readable(kubeconfig: &Path) -> Result<(), ConfigError> {
+    if kubeconfig.is_dir() {
+        return Err(ConfigError::KubeconfigDirectory(kubeconfig.to_owned()));
+    }
+    match std::fs::File::open(kubeconfig) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ConfigError::Kubeconfig {
+            path: kubeconfig.to_owned(),
+            what: error.to_string(),
+        }),
     }
 }
 

@@ -112,6 +112,30 @@ mod tests {
     }
 
     #[test]
+    fn ages() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        for (text, expected) in [
+            ("90s", Some(Duration::from_secs(90))),
+            ("30m", Some(Duration::from_secs(1800))),
+            ("24h", Some(hours(24))),
+            ("7d", Some(hours(168))),
+            ("0s", Some(Duration::ZERO)),
+            ("30d", Some(AGE_MAX)),
+            ("31d", None),
+            ("721h", None),
+            ("500ms", None),
+            ("24", None),
+            ("d", None),
+            ("-1h", None),
+            ("1.5h", None),
+            ("18446744073709551615d", None),
+            ("", None),
+        ] {
+            assert_eq!(age(text).ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
     fn marks() {
         for (text, expected) in [
             ("0x3000", Some(0x3000)),

@@ -35,7 +35,7 @@ pub(super) trait Lists {
     /// What is wrong now, if anything, in one sentence.
     fn trouble(&self) -> Option<String>;
     /// The missing lists are no reason not to be ready: the note says what serves instead.
-    fn excuse(&mut self, note: String);
+    fn excuse(&mut self, note: &str);
 }
 
 impl Lists for Cluster {
@@ -55,8 +55,8 @@ impl Lists for Cluster {
         Self::trouble(self)
     }
 
-    fn excuse(&mut self, note: String) {
-        Self::excuse(self, &note);
+    fn excuse(&mut self, note: &str) {
+        Self::excuse(self, note);
     }
 }
 
@@ -198,7 +198,7 @@ impl<L: Lists> Kept<L> {
         }
         let now = Instant::now();
         self.state = None;
-        self.metrics.from_state(false);
+        self.metrics.serves_state(false);
         if let Some(refused) = self.refused.take() {
             refused.ready();
         }
@@ -219,7 +219,7 @@ impl<L: Lists> Kept<L> {
                 }
                 tracing::warn!(state = state.when, %trouble, "the API server's lists have not come in {GRACE:?}: serving the saved state");
                 self.state = Some(state);
-                self.metrics.from_state(true);
+                self.metrics.serves_state(true);
                 self.tell_excuse();
                 return true;
             }
@@ -241,7 +241,7 @@ impl<L: Lists> Kept<L> {
         let Some(state) = &self.state else { return };
         let excuse = format!("serves the state {} at the start: {}", state.when, self.trouble());
         if self.excuse.as_ref() != Some(&excuse) {
-            self.lists.excuse(excuse.clone());
+            self.lists.excuse(&excuse);
             self.excuse = Some(excuse);
         }
     }

@@ -152,7 +152,7 @@ impl Metrics {
         self.event_to_applied.observe(took.as_secs_f64());
     }
 
-    pub(super) fn from_state(&self, is: bool) {
+    pub(super) fn serves_state(&self, is: bool) {
         self.from_state.set(i64::from(is));
     }
 

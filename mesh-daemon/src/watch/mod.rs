@@ -129,24 +129,32 @@ pub enum Error {
     Client(String),
 }
 
-/// Publishes snapshots until the sender of facts is gone; then leaves what a successor needs. `readiness` is told what is waited for before
-/// the first await.
+/// Publishes snapshots until the sender of facts is gone; then leaves what a successor needs. `readiness` is told at once what is waited for.
 ///
 /// # Errors
 /// If the source cannot be read at the start, or can never be.
-pub async fn run(
+pub fn run(
     source: Source,
     options: Options,
     ends: Ends,
     readiness: Readiness,
     metrics: Metrics,
-) -> Result<(), Error> {
+) -> impl Future<Output = Result<(), Error>> {
+    let pending = origin::waiting(&source, &readiness);
+    async move {
+        let acks = ends.acks.clone();
+        let origin = Origin::open(source, pending, &options, acks, &readiness, &metrics).await?;
+        follow(origin, options, ends, metrics).await;
+        Ok(())
+    }
+}
+
+async fn follow(mut origin: Origin, options: Options, ends: Ends, metrics: Metrics) {
     let Ends {
         mut facts,
         snapshots,
         mut acks,
     } = ends;
-    let mut origin = Origin::open(source, &options, acks.clone(), &readiness, &metrics).await?;
     let mut debounce = Debounce::new(options.debounce_after, options.debounce_max);
     let mut trace = Trace::new(metrics.clone());
     let mut publisher = Publisher::new(options, snapshots, metrics);
@@ -160,8 +168,7 @@ pub async fn run(
         }
         tokio::select! {
             changed = facts.changed() => if changed.is_err() {
-                origin.close().await;
-                return Ok(());
+                return origin.close().await;
             },
             () = origin.changed() => {}
             Ok(()) = acks.changed() => {

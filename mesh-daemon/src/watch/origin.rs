@@ -11,27 +11,44 @@ use super::{
     objects::{Kind, Objects},
     state::Place,
 };
-use crate::{model::Ack, ready::Readiness};
+use crate::{
+    model::Ack,
+    ready::{Pending, Readiness},
+};
 
 /// An open [`Source`].
 pub(super) enum Origin {
     /// Files.
-    Directory {
-        /// What they say.
-        directory: Directory,
-        /// When they change.
-        changes: Changes,
-        /// What they said last.
-        objects: Objects,
-    },
+    Directory(Box<Files>),
     /// An API server, and its last good state.
     Cluster(Box<Kept<Cluster>>),
 }
 
+/// A directory of manifests.
+pub(super) struct Files {
+    directory: Directory,
+    /// When they change.
+    changes: Changes,
+    /// What they said last.
+    objects: Objects,
+}
+
+/// Held until a directory was read once. The watches of an API server tell of each kind themselves.
+pub(super) fn waiting(source: &Source, readiness: &Readiness) -> Vec<Pending> {
+    match source {
+        Source::Manifests(_) => Kind::ALL
+            .iter()
+            .map(|kind| readiness.wait_for(format!("list of {}", kind.plural())))
+            .collect(),
+        Source::Cluster(_) => Vec::new(),
+    }
+}
+
 impl Origin {
-    /// Reads what can be read at once, and tells readiness what is waited for.
+    /// Reads what can be read at once, and tells readiness what is waited for beside `pending`.
     pub(super) async fn open(
         source: Source,
+        pending: Vec<Pending>,
         options: &Options,
         acks: watch::Receiver<Option<Ack>>,
         readiness: &Readiness,
@@ -39,20 +56,16 @@ impl Origin {
     ) -> Result<Self, Error> {
         match source {
             Source::Manifests(path) => {
-                let pending: Vec<_> = Kind::ALL
-                    .iter()
-                    .map(|kind| readiness.wait_for(format!("list of {}", kind.plural())))
-                    .collect();
                 // watched before it is read: a change in between is read again
                 let changes = Changes::of(path.clone())?;
                 let directory = Directory::open(path)?;
                 drop(pending);
                 let objects = directory.objects();
-                Ok(Self::Directory {
+                Ok(Self::Directory(Box::new(Files {
                     directory,
                     changes,
                     objects,
-                })
+                })))
             }
             Source::Cluster(source) => {
                 let place = Place {
@@ -70,15 +83,11 @@ impl Origin {
     /// Returns once the objects may say something new. Cancel-safe.
     pub(super) async fn changed(&mut self) {
         match self {
-            Self::Directory {
-                directory,
-                changes,
-                objects,
-            } => {
-                changes.next().await;
-                directory.refresh();
-                changes.renew(directory.is_gone());
-                *objects = directory.objects();
+            Self::Directory(files) => {
+                files.changes.next().await;
+                files.directory.refresh();
+                files.changes.renew(files.directory.is_gone());
+                files.objects = files.directory.objects();
             }
             Self::Cluster(cluster) => cluster.changed().await,
         }
@@ -87,7 +96,7 @@ impl Origin {
     /// Whether every kind has had its first full list, or there is a saved state to serve instead: nothing is published before.
     pub(super) fn is_complete(&self) -> bool {
         match self {
-            Self::Directory { .. } => true,
+            Self::Directory(_) => true,
             Self::Cluster(cluster) => cluster.is_complete(),
         }
     }
@@ -95,7 +104,7 @@ impl Origin {
     /// What a list of every kind would say now.
     pub(super) fn objects(&self) -> &Objects {
         match self {
-            Self::Directory { objects, .. } => objects,
+            Self::Directory(files) => &files.objects,
             Self::Cluster(cluster) => cluster.objects(),
         }
     }
@@ -103,7 +112,7 @@ impl Origin {
     /// Leaves everything as a successor wants to find it.
     pub(super) async fn close(self) {
         match self {
-            Self::Directory { .. } => {}
+            Self::Directory(_) => {}
             Self::Cluster(kept) => kept.close().await,
         }
     }

@@ -3,6 +3,7 @@
 mod conversion;
 mod files;
 mod running;
+mod bursts;
 
 /// A Pod as kubectl prints it, trimmed.
 fn pod(name: &str, ip: &str) -> String {

@@ -1,7 +1,7 @@
 //! The cgroups of a run whose nodes are real: one folder in every hierarchy, v1 or v2, under which the kubelets put their pods; killed and removed as one.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -38,10 +38,11 @@ pub fn create(path: &Path) -> Result<()> {
         for part in path.strip_prefix("/").unwrap_or(path) {
             let parent = folder.clone();
             folder.push(part);
-            if folder.exists() {
-                continue;
+            match fs::create_dir(&folder) {
+                // the other nodes' parents are the same
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made.with_context(|| format!("making {}; are you root?", folder.display()))?,
             }
-            fs::create_dir(&folder).with_context(|| format!("making {}; are you root?", folder.display()))?;
             for file in CPUSET_FILES {
                 // only cgroup v1 has it to be written: in v2 an empty one means the parent's
                 if parent.join("tasks").exists()

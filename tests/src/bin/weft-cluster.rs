@@ -42,6 +42,9 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         image: Vec<PathBuf>,
     },
+    /// Fail if a cluster is up or being set up, before minutes are spent on a build for another.
+    #[command(hide = true)]
+    RefuseSecond,
     /// Remove the cluster, also one that came up half.
     Down,
     /// Pass connections to a free port of the loopback on to an address inside a network namespace.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let kept = Kept::named(&name);
     let done = match command {
         Task::Up { cni, family, image } => up(&kept, cni, family, image),
+        Task::RefuseSecond => kept.refuse_second(),
         Task::Down => down(&kept),
         Task::Forward { netns, to } => forward::serve(&netns, to),
     };

@@ -1,13 +1,16 @@
-//! Shows Weft's main job on two nodes made of network namespaces. `cargo xtask demo` builds it and runs it.
+//! Shows Weft's main job on two nodes made of network namespaces, or on a real cluster. `cargo xtask demo` builds it and runs it.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use mesh_tests::demo;
 
-/// Shows a captured Service on two nodes made of network namespaces.
+/// Shows a captured Service on two nodes.
 #[derive(Debug, Parser)]
 struct Args {
+    /// On a real cluster, with kubectl, instead of bare network namespaces.
+    #[arg(long)]
+    cluster: bool,
     /// Leave everything running afterwards and print what to try.
     #[arg(long, conflicts_with = "down")]
     keep: bool,
@@ -17,12 +20,17 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let Args { keep, down } = Args::parse();
-    if down {
-        demo::down();
-        return ExitCode::SUCCESS;
-    }
-    match demo::tell(keep) {
+    let Args { cluster, keep, down } = Args::parse();
+    let done = match (down, cluster) {
+        (true, true) => demo::cluster_down(),
+        (true, false) => {
+            demo::down();
+            Ok(())
+        }
+        (false, true) => demo::tell_on_cluster(keep),
+        (false, false) => demo::tell(keep),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("weft-demo: {error:#}");

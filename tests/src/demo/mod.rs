@@ -1,5 +1,8 @@
-//! The demo: the story of one Service before capture, captured, scaled, hurt, and let go, told by a table that grows.
+//! The demo: the story of one Service before capture, captured, scaled, hurt, and let go, told by a table that grows: with network
+//! namespaces for nodes and pods, or on a real cluster.
 
+mod checks;
+mod cluster;
 mod keep;
 mod row;
 mod story;
@@ -8,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
+pub use cluster::down as cluster_down;
 pub use keep::down;
 
 /// Requests of each row: divisible by three, four and five endpoints.
@@ -27,6 +31,22 @@ pub fn tell(keep: bool) -> Result<()> {
     } else {
         println!("`cargo xtask demo --keep` leaves it running to try by hand.");
         Ok(())
+    }
+}
+
+/// Tells the story on a real cluster, which is set up for it. With `keep`, the cluster lives on afterwards.
+///
+/// # Errors
+/// As [`tell`].
+pub fn tell_on_cluster(keep: bool) -> Result<()> {
+    let clock = Clock::start();
+    let held = cluster::tell(&clock)?;
+    println!("\n{}", clock.summary());
+    if keep {
+        cluster::leave(held)
+    } else {
+        println!("`cargo xtask demo --cluster --keep` leaves the cluster running to try by hand.");
+        held.cluster.down()
     }
 }
 

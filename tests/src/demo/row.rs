@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    client::Tally,
     daemon::{DURATION, REQUESTS},
+    load::Report,
     metrics::Metrics,
     shop::to_count,
 };
@@ -42,22 +42,22 @@ pub(super) fn head() -> String {
 
 impl Row {
     /// What a client saw while the daemons' counts grew by `since`.
-    pub(super) fn of_client(step: &'static str, tally: &Tally, since: &Metrics) -> Self {
+    pub(super) fn of_client(step: &'static str, report: &Report, since: &Metrics) -> Self {
         Self {
             step,
-            requests: tally.sent,
-            failed: tally.failed,
-            spread: tally.by_body.clone(),
-            p50: tally.quantile(50),
-            p99: tally.quantile(99),
-            client: [tally.quantile(50), tally.quantile(99)],
+            requests: report.sent,
+            failed: report.failed,
+            spread: report.by_body.clone(),
+            p50: report.p50_us.map(Duration::from_micros),
+            p99: report.p99_us.map(Duration::from_micros),
+            client: of_client(report),
             source: "client",
             seen: to_count(since.sum(REQUESTS, &[])),
         }
     }
 
     /// What the daemons counted, as the difference between two scrapes.
-    pub(super) fn of_daemon(step: &'static str, tally: &Tally, since: &Metrics) -> Self {
+    pub(super) fn of_daemon(step: &'static str, report: &Report, since: &Metrics) -> Self {
         let filter = [
             ("reporter", "source"),
             ("destination_service", "web"),
@@ -89,7 +89,7 @@ impl Row {
             spread,
             p50,
             p99,
-            client: [tally.quantile(50), tally.quantile(99)],
+            client: of_client(report),
             source: "daemon metrics",
             seen: requests,
         }
@@ -128,6 +128,11 @@ impl Row {
     }
 }
 
+/// p50 and p99 as the client measured them.
+fn of_client(report: &Report) -> [Option<Duration>; 2] {
+    [report.p50_us, report.p99_us].map(|us| us.map(Duration::from_micros))
+}
+
 fn milliseconds(time: Option<Duration>) -> String {
     time.map_or_else(
         || "-".to_owned(),
@@ -147,7 +152,7 @@ mod tests {
              weft_requests_total{{{labels},destination_workload=\"web-2\",code=\"503\"}} 1\n\
              weft_requests_total{{reporter=\"source\",destination_workload=\"other\",code=\"200\"}} 9\n"
         );
-        let row = Row::of_daemon("captured", &Tally::default(), &Metrics::parse(&text).unwrap());
+        let row = Row::of_daemon("captured", &Report::default(), &Metrics::parse(&text).unwrap());
         assert_eq!((row.requests, row.failed, row.spread.len()), (5, 1, 2));
         let line = row.line(|_| "n1".to_owned());
         assert!(line.contains("web-1 (n1) 4, web-2 (n1) 1"), "{line}");
@@ -155,11 +160,11 @@ mod tests {
 
     #[test]
     fn an_uncaptured_row_says_that_the_daemon_saw_nothing() {
-        let tally = Tally {
+        let report = Report {
             sent: 3,
-            ..Tally::default()
+            ..Report::default()
         };
-        let row = Row::of_client("not captured", &tally, &Metrics::default());
+        let row = Row::of_client("not captured", &report, &Metrics::default());
         assert!(row.line(|_| String::new()).contains("nothing"));
     }
 }

@@ -1,16 +1,17 @@
 //! The story itself, step by step, and what must be true after each.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::{
-    Clock, REQUESTS_PER_ROW, keep,
+    Clock, REQUESTS_PER_ROW, checks, keep,
     row::{Row, head},
 };
 use crate::{
     bench::{Options, wait_for},
     client::{Load, Version},
     daemon::{DaemonOptions, HANG_GUARD, WORKERS},
-    shop::{Shop, WEB4, captured_connections},
+    load::Report,
+    shop::{Shop, WEB4},
 };
 
 /// The server that is killed, and its node is the one that the client is not on.
@@ -82,70 +83,27 @@ fn scale(shop: &mut Shop) -> Result<()> {
 /// A row of what the client saw, while no daemon saw anything.
 fn uncaptured(shop: &Shop, clock: &Clock, step: &'static str) -> Result<()> {
     let before = shop.metrics()?;
-    let tally = shop.send(&Load::fresh(Version::Http1, WEB4), REQUESTS_PER_ROW)?;
+    let report = Report::from(&shop.send(&Load::fresh(Version::Http1, WEB4), REQUESTS_PER_ROW)?);
     let since = shop.metrics()?.since(&before);
-    let row = Row::of_client(step, &tally, &since);
+    let row = Row::of_client(step, &report, &since);
     print(shop, clock, &row);
-    ensure!(
-        row.failed == 0,
-        "{step}: {} requests failed: {:?}",
-        row.failed,
-        tally.errors
-    );
-    ensure!(
-        row.seen == 0,
-        "{step}: a daemon counted {} requests, it should have seen nothing",
-        row.seen
-    );
-    let connections = captured_connections(&since);
-    ensure!(
-        connections == 0.0,
-        "{step}: {connections} connections were captured, none should have been"
-    );
-    Ok(())
+    checks::uncaptured(&row, &report, &since)
 }
 
 /// A row of what the daemons counted, compared with what the client saw.
 fn captured(shop: &Shop, clock: &Clock, step: &'static str, pods: &[&str]) -> Result<()> {
     let before = shop.metrics()?;
-    let tally = shop.send(&Load::fresh(Version::Http1, WEB4), REQUESTS_PER_ROW)?;
+    let report = Report::from(&shop.send(&Load::fresh(Version::Http1, WEB4), REQUESTS_PER_ROW)?);
     let since = shop.counted_since(&before, REQUESTS_PER_ROW)?;
-    let row = Row::of_daemon(step, &tally, &since);
+    let row = Row::of_daemon(step, &report, &since);
     print(shop, clock, &row);
-    ensure!(
-        tally.failed == 0,
-        "{step}: {} requests failed: {:?}",
-        tally.failed,
-        tally.errors
-    );
-    ensure!(
-        row.failed == 0,
-        "{step}: the daemon counted {} failed requests, the client none",
-        row.failed
-    );
-    ensure!(
-        row.requests == REQUESTS_PER_ROW,
-        "{step}: the daemon counted {} requests, the client sent {REQUESTS_PER_ROW}",
-        row.requests
-    );
-    ensure!(
-        row.spread == tally.by_body,
-        "{step}: the daemon counted {:?}, the client saw {:?}",
-        row.spread,
-        tally.by_body
-    );
-    ensure!(
-        row.spread.keys().eq(pods.iter()),
-        "{step}: answers from {:?}, expected {pods:?}",
-        row.spread.keys()
-    );
+    checks::captured(&row, &report)?;
+    checks::same_spread(&row, &report)?;
+    checks::answered_by(&row, pods)?;
     // where a dead endpoint is passed over, its turn goes to the one that follows it: the spread over the rest is not even
-    let even = pods.len() == shop.servers.len();
-    ensure!(
-        !even || tally.difference() <= u64::from(WORKERS),
-        "{step}: the spread is uneven: {:?}",
-        row.spread
-    );
+    if pods.len() == shop.servers.len() {
+        checks::even(&row, WORKERS.into())?;
+    }
     Ok(())
 }
 

@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{
     bench::{self, shell, wait_for},
-    daemon::HANG_GUARD,
     process::Process,
 };
 
@@ -31,6 +30,10 @@ const ADMIN: &str = "admin";
 const TOKEN_BYTES: usize = 16;
 /// How long tokens of service accounts are good for; no test runs that long.
 const TOKEN_DURATION: &str = "24h";
+/// A guard against hangs only: seconds on an idle machine, a quarter of a minute was seen on a very busy one.
+const START_GUARD: Duration = Duration::from_secs(120);
+/// Pause between two questions whether it is ready: each is work for the API server, which has much to do at its start.
+const READY_PAUSE: Duration = Duration::from_millis(20);
 /// Lines of a program's log that say why it did not come up.
 const LAST_LINES: usize = 20;
 
@@ -45,7 +48,7 @@ pub struct ControlPlane {
     kubeconfig: PathBuf,
     ready_in: Duration,
     binaries: Binaries,
-    _files: Files,
+    files: Files,
     options: ControlPlaneOptions,
 }
 
@@ -79,7 +82,7 @@ impl ControlPlane {
             kubeconfig: options.kubeconfig(ADMIN),
             ready_in: Duration::ZERO,
             binaries,
-            _files: files,
+            files,
             options,
         };
         let token = plane.admin_token()?;
@@ -208,11 +211,11 @@ impl ControlPlane {
         }
         let args = self.options.api_server_args();
         let mut process = start(&self.options, &self.binaries, "kube-apiserver", &args)?;
-        let ready = wait_for("the API server's /readyz", HANG_GUARD, || {
+        let ready = wait_for("the API server's /readyz", START_GUARD, || {
             if let Some(status) = process.exited()? {
                 return Ok(Some(Err(status)));
             }
-            self.with_client(is_ready).map(|ready| ready.then_some(Ok(())))
+            self.with_client(until_ready).map(|()| Some(Ok(())))
         });
         match ready {
             Ok(Ok(())) => {
@@ -241,6 +244,17 @@ impl ControlPlane {
         others.chain([&self.etcd]).map(Process::pid).collect()
     }
 
+    /// Lets everything live on after this process; the namespace's removal ends the programs, the directory is its owner's to remove.
+    pub fn keep(mut self) {
+        let others = [&mut self.scheduler, &mut self.controller_manager, &mut self.api_server];
+        others
+            .into_iter()
+            .flatten()
+            .chain([&mut self.etcd])
+            .for_each(Process::keep);
+        self.files.kept = true;
+    }
+
     fn start_components(&mut self) -> Result<()> {
         let Self { options, binaries, .. } = self;
         if options.components.scheduler {
@@ -251,9 +265,8 @@ impl ControlPlane {
             let args = options.controller_manager_args(&self.kubeconfig);
             self.controller_manager = Some(start(options, binaries, "kube-controller-manager", &args)?);
             // a pod is refused as long as its namespace has no service account
-            wait_for("the service account of the default namespace", HANG_GUARD, || {
-                self.with_client(has_service_account).map(|has| has.then_some(()))
-            })?;
+            self.with_client(until_service_account)
+                .context("the default namespace has no service account: the controllers do not work")?;
         }
         Ok(())
     }
@@ -269,7 +282,10 @@ impl Drop for ControlPlane {
 
 /// The directory of a control plane, as long as it lives.
 #[derive(Debug)]
-struct Files(PathBuf);
+struct Files {
+    dir: PathBuf,
+    kept: bool,
+}
 
 impl Files {
     fn make(dir: &Path) -> Result<Self> {
@@ -278,13 +294,18 @@ impl Files {
         }
         // one that exists is another's, with a store and keys that are not ours
         fs::create_dir(dir).with_context(|| format!("making {} for a control plane", dir.display()))?;
-        Ok(Self(dir.to_owned()))
+        Ok(Self {
+            dir: dir.to_owned(),
+            kept: false,
+        })
     }
 }
 
 impl Drop for Files {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        if !self.kept {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
@@ -294,18 +315,30 @@ fn start(options: &ControlPlaneOptions, binaries: &Binaries, part: &str, args: &
     Process::start(command, &options.dir.join(format!("{part}.log")))
 }
 
-async fn is_ready(client: Client) -> Result<bool> {
-    Ok(get(&client, "/readyz").await? == "ok")
+async fn until_ready(client: Client) -> Result<()> {
+    until_found(&client, "/readyz").await
 }
 
-async fn has_service_account(client: Client) -> Result<bool> {
-    let found = get(&client, "/api/v1/namespaces/default/serviceaccounts/default").await;
-    Ok(found.is_ok())
+async fn until_service_account(client: Client) -> Result<()> {
+    until_found(&client, "/api/v1/namespaces/default/serviceaccounts/default").await
 }
 
-async fn get(client: &Client, path: &str) -> Result<String> {
-    let request = hyper::Request::get(path).body(Vec::new())?;
-    Ok(client.request_text(request).await?)
+/// Asks, over one connection, until the API server answers with a success.
+async fn until_found(client: &Client, path: &str) -> Result<()> {
+    let mut pause = tokio::time::interval(READY_PAUSE);
+    let asking = async {
+        loop {
+            pause.tick().await;
+            match client.request_text(hyper::Request::get(path).body(Vec::new())?).await {
+                Ok(_) => return Ok(()),
+                // an answer, only not yet the right one
+                Err(kube::Error::Api(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    let answered = tokio::time::timeout(START_GUARD, asking).await;
+    answered.with_context(|| format!("{path}: no success within {START_GUARD:?}"))?
 }
 
 fn last_lines(process: &Process) -> String {

@@ -32,13 +32,13 @@ const USUAL_SETTINGS: [&str; 4] = [
 
 #[test]
 fn nothing_is_left_of_a_cluster_with_pods() {
-    told(|| goes_without_a_trace(usual()?));
+    told(|| goes_without_a_trace(&usual()?));
 }
 
 #[test]
 fn a_cluster_with_bridges_and_one_family_works_and_goes() {
     told(|| {
-        goes_without_a_trace(ClusterOptions {
+        goes_without_a_trace(&ClusterOptions {
             cni: Cni::Bridge,
             family: Family::Ipv4,
             ..usual()?
@@ -52,11 +52,11 @@ fn told(story: impl FnOnce() -> Result<()>) {
     }
 }
 
-fn goes_without_a_trace(options: ClusterOptions) -> Result<()> {
+fn goes_without_a_trace(options: &ClusterOptions) -> Result<()> {
     let machine = Machine::now();
     let run = options.run.clone();
     let families = if options.family == Family::Dual { 2 } else { 1 };
-    let cluster = Cluster::up(&options)?;
+    let cluster = Cluster::up(options)?;
     let web = Web::start(&cluster, "web")?;
     let pods = web.pods()?;
     for ip in web.service_ips()? {

@@ -11,6 +11,7 @@ use mesh_tests::{
     kubernetes::{Binaries, cluster::archive, cluster::kept::Kept},
     process::{self, Process},
 };
+use nix::sys::signal::Signal;
 
 use crate::down::nothing_is_called;
 
@@ -48,7 +49,24 @@ fn a_kept_cluster_is_used_refuses_a_second_one_and_goes() {
 
 #[test]
 fn a_start_that_was_killed_half_way_leaves_nothing_after_down() {
-    let name = name("half");
+    half_way("killed", |up, name| {
+        up.kill();
+        goes(name)
+    });
+}
+
+#[test]
+fn a_start_that_is_interrupted_half_way_leaves_nothing_by_itself() {
+    half_way("interrupted", |up, name| {
+        up.signal(Signal::SIGINT);
+        up.wait(START_GUARD)?;
+        nothing_is_called(name)
+    });
+}
+
+/// Does something to a start while the control plane is still on its way.
+fn half_way(what: &str, then: impl FnOnce(&mut Process, &str) -> Result<()>) {
+    let name = name(what);
     let kept = Removed(Kept::named(&name));
     let told = (|| {
         let log = tempfile::NamedTempFile::new()?;
@@ -59,8 +77,7 @@ fn a_start_that_was_killed_half_way_leaves_nothing_after_down() {
             ensure!(up.exited()?.is_none(), "it ended: {}", up.output());
             Ok(up.output().contains("containerd runs on").then_some(()))
         })?;
-        up.kill();
-        goes(&name)
+        then(&mut up, &name)
     })();
     drop(kept);
     told.unwrap_or_else(|error| panic!("{error:#}"));

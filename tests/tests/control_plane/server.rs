@@ -4,7 +4,8 @@ use std::{fs, net::IpAddr, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use mesh_tests::{
-    bench::{Bench, OUTSIDE_V4, OUTSIDE_V6, Options},
+    bench::{Bench, OUTSIDE_V4, OUTSIDE_V6, Options, wait_for},
+    daemon::HANG_GUARD,
     kubernetes::{ControlPlane, ControlPlaneOptions},
     tcp,
 };
@@ -160,6 +161,26 @@ fn nothing_is_left_behind() {
             ensure!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} is left");
         }
         Ok(())
+    });
+}
+
+#[test]
+fn what_is_kept_lives_on_until_its_namespace_goes() {
+    let world = World::start(|options| {
+        options.components.controller_manager = false;
+        options.components.scheduler = false;
+    });
+    tell(world.map(Some), |world| {
+        let World { plane, netns, _run } = world.take().context("it was just made")?;
+        let (pids, dir) = (plane.pids(), plane.options().dir.clone());
+        plane.keep();
+        ensure!(dir.join("certs").exists(), "the files of a kept control plane are gone");
+        ensure!(netns.pids().len() == pids.len(), "a kept program was ended");
+        netns.remove();
+        // killed; nobody but this process collects them
+        wait_for("the end of the programs", HANG_GUARD, || {
+            Ok(netns.pids().is_empty().then_some(()))
+        })
     });
 }
 

@@ -7,6 +7,7 @@
 
 mod attach;
 mod bench;
+mod capabilities;
 mod capture;
 mod crash;
 mod drain;

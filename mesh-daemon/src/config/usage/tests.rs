@@ -107,6 +107,49 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(all, expected);
 }
 
+fn source(line: &str, host: &Host) -> Source {
+    match parse(words(line), host).unwrap().command {
+        Command::Run(settings) => settings.source,
+        Command::Detach(_) => panic!("{line}: detach"),
+    }
+}
+
+#[test]
+fn where_objects_come_from() {
+    let pod = Host {
+        in_cluster: true,
+        ..host()
+    };
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let cluster = |kubeconfig: Option<&str>, state_dir: &str, state_age_max| Source::Cluster {
+        kubeconfig: kubeconfig.map(Into::into),
+        state_dir: state_dir.into(),
+        state_age_max,
+    };
+    for (line, host, expected) in [
+        ("", &pod, cluster(None, "/var/lib/weft", hours(24))),
+        ("run", &pod, cluster(None, "/var/lib/weft", hours(24))),
+        ("--kubeconfig /k", &pod, cluster(Some("/k"), "/var/lib/weft", hours(24))),
+        (
+            "--kubeconfig k",
+            &host(),
+            cluster(Some("k"), "/var/lib/weft", hours(24)),
+        ),
+        ("--manifests /m", &pod, Source::Manifests("/m".into())),
+        (
+            "--state-dir /s --state-age-max 7d --kubeconfig /k",
+            &host(),
+            cluster(Some("/k"), "/s", hours(7 * 24)),
+        ),
+        ("--state-age-max 0s", &pod, cluster(None, "/var/lib/weft", hours(0))),
+        ("--state-age-max 30d", &pod, cluster(None, "/var/lib/weft", hours(720))),
+        // not used, and no reason to refuse
+        ("--manifests /m --state-dir /s", &host(), Source::Manifests("/m".into())),
+    ] {
+        assert_eq!(source(line, host), expected, "{line}");
+    }
+}
+
 #[test]
 fn detach_takes_the_kernels_flags_only() {
     let Ok(Invocation {
@@ -125,6 +168,7 @@ fn detach_takes_the_kernels_flags_only() {
         ("debug", LogFormat::Json)
     );
     assert!(wrong("detach --manifests /m", &host()).contains("--manifests"));
+    assert!(wrong("detach --kubeconfig /k", &host()).contains("--kubeconfig"));
 }
 
 #[test]
@@ -180,7 +224,37 @@ fn what_is_wrong_is_said_in_one_line() {
     let long = format!("--manifests /m --admin-socket /{}", "x".repeat(107));
     let name = format!("--manifests /m --node-name {}", "a".repeat(64));
     for (line, parts) in [
-        ("", &["no source of Kubernetes objects", "--manifests DIR"][..]),
+        (
+            "",
+            &[
+                "no source of Kubernetes objects",
+                "--kubeconfig FILE",
+                "--manifests DIR",
+            ][..],
+        ),
+        (
+            "--manifests /m --kubeconfig /k",
+            &["--manifests /m and --kubeconfig /k", "leave one of them out"],
+        ),
+        ("--kubeconfig", &["--kubeconfig <FILE>"]),
+        ("--kubeconfig /k --state-dir weft", &["--state-dir", "absolute"]),
+        (
+            "--kubeconfig /k --state-age-max 31d",
+            &["'31d'", "--state-age-max", "up to 30d"],
+        ),
+        (
+            "--kubeconfig /k --state-age-max 24",
+            &["'24'", "--state-age-max", "24h"],
+        ),
+        (
+            "--manifests /m --debounce-after 10",
+            &["'10'", "--debounce-after", "ms"],
+        ),
+        ("--manifests /m --debounce-max x", &["'x'", "--debounce-max", "ms"]),
+        (
+            "--manifests /m --debounce-after 200ms",
+            &["--debounce-max 100ms", "--debounce-after 200ms", "raise"],
+        ),
         ("run", &["no source of Kubernetes objects"]),
         ("fly", &["fly", "--help"]),
         ("--manifest /m", &["--manifest'", "--manifests"]),
@@ -321,6 +395,42 @@ fn manifests_are_a_directory() {
                 "{text}"
             );
         }
+    }
+}
+
+#[test]
+fn a_kubeconfig_is_a_file_and_the_state_has_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kubeconfig");
+    std::fs::write(&file, "").unwrap();
+    let absent = dir.path().join("absent");
+    let directory = dir.path().to_owned();
+    for (kubeconfig, state_dir, part) in [
+        (None, &directory, None),
+        (None, &absent, None),
+        (Some(&file), &directory, None),
+        (Some(&absent), &directory, Some("absent: No such file")),
+        (
+            Some(&directory),
+            &directory,
+            Some("is a directory: name the file in it"),
+        ),
+        (Some(&file), &file, Some("kubeconfig is a file: name a directory")),
+    ] {
+        let found = places(&Command::Run(Box::new(Settings {
+            source: Source::Cluster {
+                kubeconfig: kubeconfig.cloned(),
+                state_dir: state_dir.clone(),
+                state_age_max: Duration::ZERO,
+            },
+            ..settings("--manifests /m")
+        })));
+        let text = found.err().map(|error| error.to_string());
+        assert_eq!(text.is_some(), part.is_some(), "{kubeconfig:?} {state_dir:?}: {text:?}");
+        assert!(
+            part.is_none_or(|part| text.as_ref().is_some_and(|text| text.contains(part))),
+            "{text:?}"
+        );
     }
 }
 

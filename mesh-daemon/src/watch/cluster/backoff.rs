@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Bound of the first wait. A watch that broke by chance is back within a second.
-const FIRST_MAX: Duration = Duration::from_secs(1);
+pub(super) const FIRST_MAX: Duration = Duration::from_secs(1);
 /// Bound of every wait. Five watches of 1,000 nodes make some 330 attempts a second then, which a starting API server can refuse cheaply; and
 /// a server that is back is noticed within half a minute.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -19,18 +19,25 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 const DOUBLINGS_MAX: u32 = 16;
 
 /// Counts failures of one watch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backoff {
     failures: u32,
+    first_max: Duration,
 }
 
 impl Backoff {
+    /// `first_max` bounds the first wait: [`FIRST_MAX`], or less for tests.
+    pub(super) fn starting_at(first_max: Duration) -> Self {
+        Self { failures: 0, first_max }
+    }
+
     /// The wait after one more failure: `healthy` is how long the watch stood before it, `asked` what the server asked for, `random` any number.
     pub(super) fn failed(&mut self, healthy: Duration, asked: Option<Duration>, random: u64) -> Duration {
         if healthy >= HEALTHY_AFTER {
             self.failures = 0;
         }
-        let bound = FIRST_MAX
+        let bound = self
+            .first_max
             .saturating_mul(1 << self.failures.min(DOUBLINGS_MAX))
             .min(WAIT_MAX);
         self.failures = self.failures.saturating_add(1);
@@ -81,7 +88,7 @@ mod tests {
 
     #[test]
     fn bounds_double_up_to_the_longest_and_start_again_after_health() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::starting_at(FIRST_MAX);
         let seconds = |wait: Duration| wait.as_secs_f64().round();
         for (healthy, asked, bound) in [
             (0, None, 1.0),
@@ -100,7 +107,10 @@ mod tests {
             let wait = backoff.failed(Duration::from_secs(healthy), asked, TOP);
             assert!((seconds(wait) - bound).abs() < f64::EPSILON, "{wait:?} is not {bound}");
         }
-        let mut backoff = Backoff { failures: u32::MAX };
+        let mut backoff = Backoff {
+            failures: u32::MAX,
+            ..Backoff::starting_at(FIRST_MAX)
+        };
         assert_eq!(backoff.failed(Duration::ZERO, None, 0), Duration::ZERO);
     }
 
@@ -108,7 +118,8 @@ mod tests {
     fn a_thousand_nodes_spread_evenly() {
         let mut tenths = [0_u32; 10];
         for _ in 0..1000 {
-            let (mut backoff, mut random) = (Backoff { failures: 10 }, Random::new());
+            let (mut backoff, mut random) = (Backoff::starting_at(FIRST_MAX), Random::new());
+            backoff.failures = 10;
             let wait = backoff.failed(Duration::ZERO, None, random.next());
             assert!(wait <= WAIT_MAX);
             let tenth = wait.as_millis() * 10 / (WAIT_MAX.as_millis() + 1);

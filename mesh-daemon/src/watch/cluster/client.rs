@@ -1,6 +1,6 @@
 //! The client of the API server: from a kubeconfig file, or from what Kubernetes mounts into a pod; what is wrong with these is told with its cure.
 
-use std::{error::Error as StdError, path::Path, rc::Rc, time::Duration};
+use std::{cell::Cell, error::Error as StdError, path::Path, rc::Rc, time::Duration};
 
 use hyper::header::{HeaderValue, USER_AGENT};
 use kube::{
@@ -19,12 +19,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(120);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the client goes, beside the client.
-#[derive(Clone)]
 pub(super) struct Server {
     /// The client; cheap to clone.
     pub(super) client: Client,
     /// The server's URL, for messages.
     pub(super) url: Rc<str>,
+    /// Whether lists may be asked for as watches that begin with everything (Kubernetes 1.32 and later: no page is held, here or there);
+    /// false once it refused.
+    pub(super) streams: Cell<bool>,
 }
 
 /// Makes the client. Nothing is sent yet.
@@ -45,12 +47,19 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Server, Error> 
     let agent = concat!("weft-mesh-daemon/", env!("CARGO_PKG_VERSION"));
     config.headers.push((USER_AGENT, HeaderValue::from_static(agent)));
     let client = Client::try_from(config).map_err(|error| {
-        Error::Client(format!(
-            "{from} cannot be used: {}; correct its certificates, keys and proxy",
-            causes(&error)
-        ))
+        Error::Client(match (kubeconfig, &error) {
+            (Some(path), kube::Error::InferKubeconfig(error)) => describe(path, error),
+            _ => format!(
+                "{from} cannot be used: {}; correct its certificates, keys and proxy",
+                causes(&error)
+            ),
+        })
     })?;
-    Ok(Server { client, url })
+    Ok(Server {
+        client,
+        url,
+        streams: Cell::new(true),
+    })
 }
 
 async fn from_file(path: &Path) -> Result<Config, Error> {

@@ -14,25 +14,22 @@ use kube::{
     client::Body,
     core::{Request as Requests, Status},
 };
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     super::objects::Kind,
-    backoff::{Backoff, Random, share},
+    backoff::{Backoff, FIRST_MAX, Random, share},
     client::{Server, causes},
     lines::Lines,
     raw::Raw,
     trouble::{Asked, Trouble},
+    wire::{Line, Page, is_end_of_list, is_older, path, refusal, status},
 };
 
 /// Objects of a page, where lists do not stream: as kubectl asks. A page of Pods is some MiB, and is the most raw JSON that is held.
 const PAGE_OBJECTS: u32 = 500;
 /// Largest page, in bytes: 500 objects of the largest kind that is usual, a hundred times over what they are.
 const PAGE_BYTES_MAX: usize = 256 << 20;
-/// Largest refusal that is read, in bytes: a Status is a few hundred.
-const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// How long an answer may take to begin, and how long a list may go without an object. A busy server answers within some seconds; one that
 /// lets a byte through now and then must not hold up the node.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -72,6 +69,8 @@ pub(super) struct Patience {
     pub(super) stalled: Duration,
     /// For anything of a watch.
     pub(super) silent: Duration,
+    /// Longest wait after the first failure.
+    pub(super) first_wait: Duration,
 }
 
 impl Default for Patience {
@@ -79,19 +78,23 @@ impl Default for Patience {
         Self {
             stalled: STALLED_AFTER,
             silent: SILENT_AFTER,
+            first_wait: FIRST_MAX,
         }
     }
 }
 
-/// A watch as a stream without an end. Nothing is asked before it is polled, and nothing while it is not.
-pub(super) fn watch(server: Rc<Server>, kind: Kind, patience: Patience) -> Pin<Box<dyn Stream<Item = (Kind, Said)>>> {
+/// A watch as a stream without an end.
+pub(super) type Events = Pin<Box<dyn Stream<Item = (Kind, Said)>>>;
+
+/// Starts a watch. Nothing is asked before it is polled, and nothing while it is not.
+pub(super) fn watch(server: Rc<Server>, kind: Kind, patience: Patience) -> Events {
     let watch = Watch {
         server,
         kind,
         patience,
         state: State::Start,
-        lists: Lists::Streamed,
-        backoff: Backoff::default(),
+        pages_once: false,
+        backoff: Backoff::starting_at(patience.first_wait),
         random: Random::new(),
         wait_until: None,
         stands_since: None,
@@ -107,7 +110,8 @@ struct Watch {
     kind: Kind,
     patience: Patience,
     state: State,
-    lists: Lists,
+    /// The next list is in pages, since the last one that streamed stalled: as it does on a server that has never heard of streaming.
+    pages_once: bool,
     backoff: Backoff,
     random: Random,
     /// After a failure.
@@ -139,47 +143,13 @@ enum After {
     Open(String),
 }
 
-/// How the server lists.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Lists {
-    /// As a watch that begins with everything (Kubernetes 1.32 and later): no page is held, here or there.
-    Streamed,
-    /// In pages this time: the last stream stalled, as it does on a server that has never heard of streaming.
-    PagedOnce,
-    /// In pages: the server refused to stream.
-    Paged,
-}
-
 /// A failure, and where to go on.
 struct Failure {
     trouble: Trouble,
     state: State,
 }
 
-type Step = Result<Option<Said>, Failure>;
-
-#[derive(Deserialize)]
-struct Line {
-    #[serde(rename = "type")]
-    event: String,
-    object: Raw,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    metadata: PageMeta,
-    #[serde(default)]
-    items: Option<Vec<Raw>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PageMeta {
-    resource_version: String,
-    #[serde(rename = "continue")]
-    next: Option<String>,
-}
+type Step = Result<Option<Said>, Box<Failure>>;
 
 impl Watch {
     async fn next(&mut self) -> Said {
@@ -190,7 +160,8 @@ impl Watch {
             match self.step().await {
                 Ok(Some(said)) => return said,
                 Ok(None) => {}
-                Err(Failure { trouble, state }) => {
+                Err(failure) => {
+                    let Failure { trouble, state } = *failure;
                     self.state = state;
                     self.pause(trouble.retry_after);
                     return Said::Failed(trouble);
@@ -208,9 +179,10 @@ impl Watch {
     async fn step(&mut self) -> Step {
         match std::mem::replace(&mut self.state, State::Start) {
             State::Start => {
-                self.state = match self.lists {
-                    Lists::Streamed => State::Stream,
-                    Lists::PagedOnce | Lists::Paged => State::Page(None),
+                self.state = if self.pages_once || !self.server.streams.get() {
+                    State::Page(None)
+                } else {
+                    State::Stream
                 };
                 Ok(Some(Said::Listing))
             }
@@ -225,10 +197,7 @@ impl Watch {
 
     async fn page(&mut self, next: Option<String>) -> Step {
         let asked = self.asked("list");
-        let failed = |trouble| Failure {
-            trouble,
-            state: State::Start,
-        };
+        let failed = |trouble| failure(trouble, State::Start);
         let params = ListParams {
             limit: Some(PAGE_OBJECTS),
             continue_token: next,
@@ -237,7 +206,7 @@ impl Watch {
         let request = Requests::new(path(self.kind)).list(&params);
         let response = self.send(&asked, request).await.map_err(failed)?;
         if !response.status().is_success() {
-            let status = refusal(response).await;
+            let status = refusal(response, self.patience.stalled).await;
             // the token of a page is too old: the list begins again, which is no failure
             if status.code == 410 && params.continue_token.is_some() {
                 self.pause(None);
@@ -248,7 +217,7 @@ impl Watch {
         let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect();
         let body = match timeout(self.patience.stalled, body).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) => return Err(failed(asked.cut(&causes(&*error)))),
+            Ok(Err(error)) => return Err(failed(asked.disconnected(&causes(&*error)))),
             Err(_) => return Err(failed(asked.late("did not finish a page in 30 s"))),
         };
         let page: Page = serde_json::from_slice(&body).map_err(|error| failed(asked.undecodable(&error)))?;
@@ -275,26 +244,16 @@ impl Watch {
                 None
             }
             After::Open(version) => {
-                self.listed();
+                self.pages_once = false;
                 self.state = State::Open(version);
                 Some(Said::Complete)
             }
         }
     }
 
-    /// The next list may stream again, if this one was in pages for a stall.
-    fn listed(&mut self) {
-        if self.lists == Lists::PagedOnce {
-            self.lists = Lists::Streamed;
-        }
-    }
-
     async fn stream(&mut self) -> Step {
         let asked = self.asked("watch");
-        let failed = |trouble| Failure {
-            trouble,
-            state: State::Start,
-        };
+        let failed = |trouble| failure(trouble, State::Start);
         let params = WatchParams {
             send_initial_events: true,
             ..self.params()
@@ -306,14 +265,15 @@ impl Watch {
             self.state = State::Streaming(Lines::of(response.into_body()));
             return Ok(None);
         }
-        let status = refusal(response).await;
+        let status = refusal(response, self.patience.stalled).await;
         if matches!(status.code, 400 | 422) {
-            tracing::info!(
-                kind = self.kind.plural(),
-                refusal = status.message,
-                "the API server does not stream lists; listing in pages"
-            );
-            self.lists = Lists::Paged;
+            // the first of five says it for all
+            if self.server.streams.replace(false) {
+                tracing::info!(
+                    refusal = status.message,
+                    "the API server does not stream lists; listing in pages"
+                );
+            }
             self.state = State::Page(None);
             return Ok(None);
         }
@@ -322,16 +282,10 @@ impl Watch {
 
     async fn streaming(&mut self, mut lines: Lines) -> Step {
         let asked = self.asked("watch");
-        let failed = |trouble| Failure {
-            trouble,
-            state: State::Start,
-        };
-        let line = match timeout(self.patience.stalled, lines.next()).await {
-            Ok(line) => line,
-            Err(_) => {
-                self.lists = Lists::PagedOnce;
-                return Err(failed(asked.late("gave no object for 30 s in the middle of a list")));
-            }
+        let failed = |trouble| failure(trouble, State::Start);
+        let Ok(line) = timeout(self.patience.stalled, lines.next()).await else {
+            self.pages_once = true;
+            return Err(failed(asked.late("gave no object for 30 s in the middle of a list")));
         };
         let Line { event, object } = match line {
             Ok(Some(line)) => serde_json::from_slice(&line).map_err(|error| failed(asked.undecodable(&error)))?,
@@ -361,7 +315,7 @@ impl Watch {
             Ok(response) => response,
             Err(trouble) => {
                 let state = State::Open(version);
-                return Err(Failure { trouble, state });
+                return Err(failure(trouble, state));
             }
         };
         if response.status().is_success() {
@@ -369,7 +323,7 @@ impl Watch {
             self.state = State::Changes(Lines::of(response.into_body()), version);
             return Ok(Some(Said::Up));
         }
-        self.ended(&asked, &refusal(response).await, version)
+        self.ended(&asked, &refusal(response, self.patience.stalled).await, version)
     }
 
     async fn changes(&mut self, mut lines: Lines, version: String) -> Step {
@@ -386,18 +340,16 @@ impl Watch {
             }
             Ok(Err(broken)) => {
                 let (trouble, state) = (asked.broken(&broken), State::Open(version));
-                return Err(Failure { trouble, state });
+                return Err(failure(trouble, state));
             }
             Err(_) => {
                 let (trouble, state) = (asked.late("said nothing for 120 s"), State::Open(version));
-                return Err(Failure { trouble, state });
+                return Err(failure(trouble, state));
             }
         };
         // what does not decode is lost: only a list tells what it was
-        let Line { event, object } = serde_json::from_slice(&line).map_err(|error| Failure {
-            trouble: asked.undecodable(&error),
-            state: State::Start,
-        })?;
+        let Line { event, object } =
+            serde_json::from_slice(&line).map_err(|error| failure(asked.undecodable(&error), State::Start))?;
         let said = match event.as_str() {
             "ADDED" | "MODIFIED" => Said::Applied,
             "DELETED" => Said::Deleted,
@@ -444,15 +396,9 @@ impl Watch {
                 Ok(None)
             }
             // they pass, and the version stays good
-            401 | 403 | 429 | 500 | 502 | 503 => Err(Failure {
-                trouble: asked.refusal(status),
-                state: State::Open(version),
-            }),
+            401 | 403 | 429 | 500 | 502 | 503 => Err(failure(asked.refusal(status), State::Open(version))),
             // among them 504, which a server says of a version that it has not reached: after a restored backup it never will
-            _ => Err(Failure {
-                trouble: asked.refusal(status),
-                state: State::Start,
-            }),
+            _ => Err(failure(asked.refusal(status), State::Start)),
         }
     }
 
@@ -486,43 +432,6 @@ impl Watch {
     }
 }
 
-fn path(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Namespace => "/api/v1/namespaces",
-        Kind::Node => "/api/v1/nodes",
-        Kind::Pod => "/api/v1/pods",
-        Kind::Service => "/api/v1/services",
-        Kind::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
-    }
-}
-
-fn is_end_of_list(bookmark: &Raw) -> bool {
-    let end = bookmark.0.pointer("/metadata/annotations/k8s.io~1initial-events-end");
-    end.and_then(Value::as_str) == Some("true")
-}
-
-/// Whether a resource version lies before another; versions that are no numbers cannot be compared.
-fn is_older(version: &str, than: &str) -> bool {
-    match (version.parse::<u64>(), than.parse::<u64>()) {
-        (Ok(version), Ok(than)) => version < than,
-        _ => false,
-    }
-}
-
-fn status(object: Raw) -> Status {
-    serde_json::from_value(object.0).unwrap_or_default()
-}
-
-/// What a refusal says; one that is no Status, as of a load balancer, has its code at least.
-async fn refusal(response: Response<Body>) -> Status {
-    let code = response.status().as_u16();
-    let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect();
-    let body = match timeout(STALLED_AFTER, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        _ => return Status::default().with_code(code),
-    };
-    match serde_json::from_slice::<Status>(&body) {
-        Ok(status) if status.code != 0 => status,
-        _ => Status::failure(&String::from_utf8_lossy(&body), "").with_code(code),
-    }
+fn failure(trouble: Trouble, state: State) -> Box<Failure> {
+    Box::new(Failure { trouble, state })
 }

@@ -23,8 +23,10 @@ pub(super) struct Lines {
 /// Why there are no more lines.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// In the middle of a line, or of the transfer; in these words.
-    Cut(String),
+    /// In the middle of a line.
+    Cut,
+    /// The connection broke; in these words.
+    Connection(String),
     /// A line is longer than the bound.
     TooLong,
 }
@@ -53,9 +55,9 @@ impl Lines {
                         self.buffer.extend_from_slice(data);
                     }
                 }
-                Some(Err(error)) => return Err(Broken::Cut(causes(&error))),
+                Some(Err(error)) => return Err(Broken::Connection(causes(&error))),
                 None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(Broken::Cut("in the middle of an object".to_owned())),
+                None => return Err(Broken::Cut),
             }
         }
     }

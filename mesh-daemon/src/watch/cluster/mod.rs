@@ -8,16 +8,16 @@ mod metrics;
 mod raw;
 mod store;
 mod trouble;
+mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::Pin,
     rc::Rc,
     sync::Arc,
 };
 
 use futures_util::{
-    Stream, StreamExt as _,
+    StreamExt as _,
     stream::{SelectAll, select_all},
 };
 use tokio::sync::watch;
@@ -47,7 +47,7 @@ const NODES_NAMED_MAX: usize = 5;
 
 /// The watches, and what they have said.
 pub(super) struct Cluster {
-    events: SelectAll<Pin<Box<dyn Stream<Item = (Kind, Said)>>>>,
+    events: SelectAll<kind::Events>,
     store: Store,
     node: NodeName,
     lists: BTreeMap<Kind, List>,
@@ -118,7 +118,7 @@ impl Cluster {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Whether every kind has had its first full list.
@@ -232,7 +232,7 @@ impl Cluster {
             tracing::warn!("{new}; trying again");
         }
         for over in self.told.difference(&now) {
-            tracing::info!(trouble = over, "over");
+            tracing::info!("over: {over}");
         }
         self.told = now;
     }

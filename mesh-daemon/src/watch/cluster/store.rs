@@ -131,18 +131,24 @@ impl Store {
     /// An object is gone. Says whether anything changed.
     pub(super) fn deleted(&mut self, kind: Kind, raw: &Raw) -> bool {
         let name = name_of(kind, raw);
-        let uid = raw.meta("uid");
+        let (uid, version) = (raw.meta("uid"), version_of(raw));
         // a late word about an object whose name another has taken means nothing
-        let is_meant = |held: &str| uid.is_empty() || held.is_empty() || held == uid;
+        let is_meant = |held: &str, held_version| {
+            (uid.is_empty() || held.is_empty() || held == uid) && (version == 0 || version >= held_version)
+        };
         let shelf = self.shelf(kind);
         if let Some(list) = &mut shelf.list {
-            if list.get(&name).is_some_and(|seen| is_meant(&seen.uid)) {
+            if list.get(&name).is_some_and(|seen| is_meant(&seen.uid, seen.version)) {
                 list.remove(&name);
             }
             // what was there before goes when the list is complete
             return false;
         }
-        if !shelf.known.get(&name).is_some_and(|known| is_meant(&known.uid)) {
+        if !shelf
+            .known
+            .get(&name)
+            .is_some_and(|known| is_meant(&known.uid, known.version))
+        {
             return false;
         }
         self.forget(kind, &name)
@@ -156,7 +162,7 @@ impl Store {
         let name = name_of(kind, &raw);
         let seen = Seen {
             uid: raw.meta("uid").into(),
-            version: raw.meta("resourceVersion").parse().unwrap_or(0),
+            version: version_of(&raw),
             local: (kind == Kind::Pod).then(|| local(&raw, &self.node)).flatten(),
             converted: document::convert_object(kind, raw.0),
         };
@@ -223,6 +229,11 @@ fn name_of(kind: Kind, raw: &Raw) -> ObjectRef {
         namespace => namespace,
     };
     ObjectRef::new(namespace, raw.meta("name"))
+}
+
+/// The object's `metadata.resourceVersion`; 0 if it is no number.
+fn version_of(raw: &Raw) -> u64 {
+    raw.meta("resourceVersion").parse().unwrap_or(0)
 }
 
 /// A pod of this node, as far as the status writer cares.

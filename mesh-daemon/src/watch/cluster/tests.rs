@@ -1,6 +1,7 @@
 //! The watches, tried: what servers do wrong, what the store makes of events, and that their order never matters.
 
 mod order;
+mod readiness;
 mod server;
 mod stored;
 mod troubles;

@@ -45,9 +45,7 @@ impl Asked {
     /// No answer at all, or a connection that broke.
     pub(super) fn error(&self, error: &kube::Error) -> Trouble {
         let url = &self.url;
-        let cause = causes(error)
-            .replace("ServiceError: ", "")
-            .replace("client error (Connect): ", "");
+        let cause = plain(&causes(error));
         if let kube::Error::Api(status) = error {
             return self.refusal(status);
         }
@@ -141,10 +139,21 @@ impl Asked {
         Trouble::new("cut_short", sentence)
     }
 
+    /// The connection ended in the middle of an answer. It carries nothing of the kind: of all watches that break together it is told once.
+    pub(super) fn disconnected(&self, cause: &str) -> Trouble {
+        let url = &self.url;
+        let cause = plain(cause);
+        let sentence = format!(
+            "the connection to the API server {url} broke ({cause}); if it goes on, see the server's log, and those of load balancers on the way"
+        );
+        Trouble::new("disconnected", sentence)
+    }
+
     /// The answer's lines ended otherwise than they should.
     pub(super) fn broken(&self, broken: &Broken) -> Trouble {
         match broken {
-            Broken::Cut(cause) => self.cut(cause),
+            Broken::Cut => self.cut("in the middle of an object"),
+            Broken::Connection(cause) => self.disconnected(cause),
             Broken::TooLong => self.garbled("an object larger than any that Kubernetes takes"),
         }
     }
@@ -169,6 +178,14 @@ impl Asked {
         );
         Trouble::new("garbled", sentence)
     }
+}
+
+/// A cause without the names of the libraries that passed it on, and without links to their documentation.
+fn plain(cause: &str) -> String {
+    let cause = cause.split(": https://").next().unwrap_or(cause);
+    cause
+        .replace("ServiceError: ", "")
+        .replace("client error (Connect): ", "")
 }
 
 /// Whether an I/O error of this kind is among the causes.

@@ -43,8 +43,8 @@ impl Lists for Fake {
         self.world.borrow().trouble.clone()
     }
 
-    fn excuse(&mut self, note: String) {
-        self.world.borrow_mut().excuses.push(note);
+    fn excuse(&mut self, note: &str) {
+        self.world.borrow_mut().excuses.push(note.to_owned());
     }
 }
 
@@ -85,12 +85,10 @@ impl Bench {
 
     /// The API server lists everything.
     fn list(&self, objects: Objects) {
-        *self.fake.world.borrow_mut() = World {
-            complete: true,
-            objects,
-            excuses: std::mem::take(&mut self.fake.world.borrow_mut().excuses),
-            trouble: None,
-        };
+        let mut world = self.fake.world.borrow_mut();
+        world.complete = true;
+        world.objects = objects;
+        world.trouble = None;
         self.fake.changed.notify_one();
     }
 

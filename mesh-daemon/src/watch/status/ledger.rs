@@ -1,6 +1,9 @@
 //! What is written, what is due and what must wait: the writer's memory, as a state machine that is told the time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -47,7 +50,7 @@ pub(super) struct Ledger {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Next {
     /// Write this.
-    Write(Write),
+    Write(Box<Write>),
     /// Nothing before this time.
     At(Instant),
     /// Nothing until something changes.
@@ -117,7 +120,7 @@ impl Ledger {
             desired.notices.contains_key(name) || (told.is_done && now < told.wanted_last + FORGOTTEN_AFTER)
         });
         self.desired = desired;
-        let due = self.due(now).collect::<Vec<_>>();
+        let due: BTreeSet<_> = self.due(now).collect();
         self.failures.retain(|key, _| due.contains(key));
     }
 
@@ -144,7 +147,7 @@ impl Ledger {
             .min_by_key(turn)
             .and_then(|key| self.write(&key))
         {
-            return Next::Write(write);
+            return Next::Write(Box::new(write));
         }
         let pauses = self.due(now).filter_map(|key| self.paused_until(key.object(), now));
         let lasting = self.told.values().filter(|told| !told.is_done).map(|told| told.due);

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
-use hyper::{Request, StatusCode, header};
+use hyper::{Request, StatusCode, body::Bytes, header};
 use k8s_openapi::{
     api::{
-        core::v1::{ObjectReference, Pod},
+        core::v1::{Namespace, Node, ObjectReference, Pod, Service},
+        discovery::v1::EndpointSlice,
         events::v1::Event,
     },
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time},
@@ -14,9 +15,9 @@ use k8s_openapi::{
 };
 use kube::{
     Resource,
-    api::{Patch, PatchParams, PostParams},
+    api::{GetParams, Patch, PatchParams, PostParams},
     client::Body,
-    core::{Request as Path, Status, response::StatusCause},
+    core::{PartialObjectMeta, Request as Path, Status, response::StatusCause},
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -36,11 +37,12 @@ const FIELD_MANAGER: &str = "weft-mesh-daemon";
 const CONTROLLER: &str = "weft.mesh/mesh-daemon";
 /// Longest `reportingInstance` that the API server takes, in bytes.
 const INSTANCE_BYTES_MAX: usize = 128;
-/// Longest time of a write, in which a healthy API server has long answered; a write that was done after all is done again, harmlessly.
+/// Longest time of a write, in which a healthy API server has long answered; a write that was done after all is done again, harmlessly. For an Event it
+/// includes a read of the object's UID.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of an answer that are read: refusals are a few hundred, and what a write returns is not needed.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// The whole pod is not needed in the answer.
+/// Most bytes of an answer that are read: more than an object of the API can have.
+const ANSWER_BYTES_MAX: usize = 2 << 20;
+/// Whole objects are not needed in answers.
 const ACCEPT_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 /// What the API server says of a namespace that is being deleted.
 const TERMINATING: &str = "NamespaceTerminating";
@@ -99,40 +101,95 @@ pub(super) struct Trouble {
     pub(super) detail: String,
 }
 
+/// An answer of the API server.
+struct Answer {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Bytes,
+}
+
 /// Sends a write, and waits for its answer at most [`WRITE_TIMEOUT`].
 pub(super) async fn send(client: &kube::Client, node: &NodeName, write: &Write) -> Outcome {
-    let request = match request(node, write, Timestamp::now()) {
-        Ok(request) => request,
-        Err(detail) => {
-            return Outcome::Refused(Trouble {
-                name: "invalid",
-                detail,
-            });
-        }
-    };
-    let exchange = async {
-        let answer = client.send(request).await.map_err(|error| chain(&error))?;
-        let (parts, body) = answer.into_parts();
-        // a success is read and thrown away, so that its connection can be used again
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        Ok::<_, String>((parts.status, retry_after(&parts.headers), body))
-    };
     let failed = |name, detail| Outcome::Failed {
         trouble: Trouble { name, detail },
         retry_after: None,
     };
-    match timeout(WRITE_TIMEOUT, exchange).await {
-        Ok(Ok((status, retry_after, body))) => outcome(write, status, retry_after, &body),
-        Ok(Err(detail)) => failed("unreachable", format!("the API server cannot be reached: {detail}")),
-        Err(_) => failed(
-            "timeout",
-            format!("the API server gave no answer within {} s", WRITE_TIMEOUT.as_secs()),
-        ),
+    let exchange = async {
+        let uid = match uid_of(client, write).await {
+            Ok(uid) => uid,
+            Err(outcome) => return outcome,
+        };
+        let request = match request(node, write, uid, Timestamp::now()) {
+            Ok(request) => request,
+            Err(detail) => {
+                return Outcome::Refused(Trouble {
+                    name: "invalid",
+                    detail,
+                });
+            }
+        };
+        match ask(client, request).await {
+            Ok(answer) => outcome(write, &answer),
+            Err(detail) => failed("unreachable", detail),
+        }
+    };
+    timeout(WRITE_TIMEOUT, exchange).await.unwrap_or_else(|_| {
+        let detail = format!("the API server gave no answer within {} s", WRITE_TIMEOUT.as_secs());
+        failed("timeout", detail)
+    })
+}
+
+async fn ask(client: &kube::Client, mut request: Request<Body>) -> Result<Answer, String> {
+    let accept = header::HeaderValue::from_static(ACCEPT_METADATA);
+    request.headers_mut().insert(header::ACCEPT, accept);
+    let answer = client
+        .send(request)
+        .await
+        .map_err(|error| format!("the API server cannot be reached: {}", chain(&error)))?;
+    let (parts, body) = answer.into_parts();
+    // a success is read as well, so that its connection can be used again
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    Ok(Answer {
+        status: parts.status,
+        retry_after: retry_after(&parts.headers),
+        body: body.map(http_body_util::Collected::to_bytes).unwrap_or_default(),
+    })
+}
+
+/// The UID of what an Event is about, since `kubectl describe` shows no Event without it. None if it cannot be had, which is no reason not
+/// to write; nothing is written about an object that is gone.
+async fn uid_of(client: &kube::Client, write: &Write) -> Result<Option<String>, Outcome> {
+    let Write::Event { notice, .. } = write else {
+        return Ok(None);
+    };
+    let regarding = &notice.regarding;
+    let namespace = regarding.namespace.as_deref();
+    let path = match (regarding.kind.as_str(), &regarding.uid) {
+        (_, Some(uid)) => return Ok(Some(uid.clone())),
+        ("Pod", None) => Pod::url_path(&(), namespace),
+        ("Service", None) => Service::url_path(&(), namespace),
+        ("EndpointSlice", None) => EndpointSlice::url_path(&(), namespace),
+        ("Namespace", None) => Namespace::url_path(&(), None),
+        ("Node", None) => Node::url_path(&(), None),
+        _ => return Ok(None),
+    };
+    // "0": from the API server's memory, not from its store
+    let params = GetParams {
+        resource_version: Some("0".to_owned()),
+    };
+    let Ok(request) = Path::new(path).get(&regarding.name, &params) else {
+        return Ok(None);
+    };
+    match ask(client, request.map(Body::from)).await {
+        Ok(answer) if answer.status == StatusCode::NOT_FOUND => Err(Outcome::Gone),
+        Ok(answer) if answer.status.is_success() => Ok(serde_json::from_slice(&answer.body)
+            .ok()
+            .and_then(|object: PartialObjectMeta| object.metadata.uid)),
+        _ => Ok(None),
     }
 }
 
-fn request(node: &NodeName, write: &Write, now: Timestamp) -> Result<Request<Body>, String> {
+fn request(node: &NodeName, write: &Write, uid: Option<String>, now: Timestamp) -> Result<Request<Body>, String> {
     let request = match write {
         Write::Condition { pod, .. } => {
             let params = PatchParams {
@@ -140,7 +197,12 @@ fn request(node: &NodeName, write: &Write, now: Timestamp) -> Result<Request<Bod
                 ..PatchParams::default()
             };
             let path = Path::new(Pod::url_path(&(), Some(&pod.namespace)));
-            path.patch_subresource("status", &pod.name, &params, &Patch::Strategic(body(node, write, now)?))
+            path.patch_subresource(
+                "status",
+                &pod.name,
+                &params,
+                &Patch::Strategic(body(node, write, uid, now)?),
+            )
         }
         Write::Event { name, .. } => {
             let params = PostParams {
@@ -148,16 +210,13 @@ fn request(node: &NodeName, write: &Write, now: Timestamp) -> Result<Request<Bod
                 ..PostParams::default()
             };
             let path = Path::new(Event::url_path(&(), Some(&name.namespace)));
-            path.create(&params, body(node, write, now)?.to_string().into_bytes())
+            path.create(&params, body(node, write, uid, now)?.to_string().into_bytes())
         }
     };
-    let mut request = request.map_err(|error| chain(&error))?.map(Body::from);
-    let accept = header::HeaderValue::from_static(ACCEPT_METADATA);
-    request.headers_mut().insert(header::ACCEPT, accept);
-    Ok(request)
+    Ok(request.map_err(|error| chain(&error))?.map(Body::from))
 }
 
-fn body(node: &NodeName, write: &Write, now: Timestamp) -> Result<Value, String> {
+fn body(node: &NodeName, write: &Write, uid_of_object: Option<String>, now: Timestamp) -> Result<Value, String> {
     match write {
         Write::Condition {
             uid,
@@ -178,18 +237,18 @@ fn body(node: &NodeName, write: &Write, now: Timestamp) -> Result<Value, String>
             Ok(json!({"metadata": {"uid": uid}, "status": {"conditions": [body]}}))
         }
         Write::Event { name, notice } => {
-            serde_json::to_value(event(node, name, notice, now)).map_err(|error| chain(&error))
+            serde_json::to_value(event(node, name, notice, uid_of_object, now)).map_err(|error| chain(&error))
         }
     }
 }
 
-fn event(node: &NodeName, name: &ObjectRef, notice: &Notice, now: Timestamp) -> Event {
+fn event(node: &NodeName, name: &ObjectRef, notice: &Notice, uid: Option<String>, now: Timestamp) -> Event {
     let Regarding {
         kind,
         api_version,
         namespace,
         name: object,
-        uid,
+        uid: _,
     } = notice.regarding.clone();
     let kind_of_event = if notice.is_warning { "Warning" } else { "Normal" };
     let instance_end = node.0.floor_char_boundary(INSTANCE_BYTES_MAX);
@@ -218,7 +277,12 @@ fn event(node: &NodeName, name: &ObjectRef, notice: &Notice, now: Timestamp) -> 
     }
 }
 
-fn outcome(write: &Write, status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Outcome {
+fn outcome(write: &Write, answer: &Answer) -> Outcome {
+    let Answer {
+        status,
+        retry_after,
+        ref body,
+    } = *answer;
     if status.is_success() {
         return Outcome::Written;
     }

@@ -1,15 +1,21 @@
 //! The network between the nodes: a bridge in a namespace of its own, a veth to each node, routes to the other nodes' pods.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::plan::{GATEWAY_V4, GATEWAY_V6, NodePlan};
+use super::plan::{Cni, GATEWAY_V4, GATEWAY_V6, NodePlan};
 use crate::bench::{Netns, Run};
+
+/// Without these, a Service's answer from one pod to another on the same bridge does not pass kube-proxy's rules.
+const BRIDGE_FILTERS: [(&str, &str); 2] = [
+    ("net/bridge/bridge-nf-call-iptables", "1"),
+    ("net/bridge/bridge-nf-call-ip6tables", "1"),
+];
 
 /// Makes the fabric and the nodes' namespaces, joined and routed. Hands back the namespaces in the order of the nodes.
 ///
 /// # Errors
-/// If the caller is not root, or a namespace of these names exists.
-pub(super) fn make(run: &Run, nodes: &[NodePlan]) -> Result<Vec<Netns>> {
+/// If the caller is not root, a namespace of these names exists, or the kernel lacks what bridges need.
+pub(super) fn make(run: &Run, nodes: &[NodePlan], cni: Cni) -> Result<Vec<Netns>> {
     let fabric = run.netns("fabric");
     fabric.create()?;
     // a router without routes: what leaves the cluster is refused at once instead of waiting for a neighbour that never answers
@@ -17,7 +23,18 @@ pub(super) fn make(run: &Run, nodes: &[NodePlan]) -> Result<Vec<Netns>> {
     fabric.ip(&format!(
         "link add fabric type bridge\nlink set fabric up\naddr add {GATEWAY_V4}/24 dev fabric\naddr add {GATEWAY_V6}/64 dev fabric nodad\n"
     ))?;
-    nodes.iter().map(|node| join(run, &fabric, node, nodes)).collect()
+    let namespaces: Vec<_> = nodes
+        .iter()
+        .map(|node| join(run, &fabric, node, nodes))
+        .collect::<Result<_>>()?;
+    if cni == Cni::Bridge {
+        for netns in &namespaces {
+            netns.sysctl(&BRIDGE_FILTERS).context(
+                "bridges need the kernel's br_netfilter; load it with `modprobe br_netfilter`, or take --cni=ptp",
+            )?;
+        }
+    }
+    Ok(namespaces)
 }
 
 fn join(run: &Run, fabric: &Netns, node: &NodePlan, all: &[NodePlan]) -> Result<Netns> {

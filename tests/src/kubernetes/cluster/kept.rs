@@ -31,6 +31,8 @@ const OWNER: &str = "owner";
 const UP: &str = "up";
 /// The program that sets it up, as the kernel shows it.
 const PROGRAM: &str = "weft-cluster";
+/// The other one that does: the demo.
+const DEMO: &str = "weft-demo";
 /// What ends by itself within a second; the machine may be busy.
 const GUARD: Duration = Duration::from_secs(60);
 
@@ -94,6 +96,14 @@ impl Kept {
     /// # Errors
     /// If it is up or being set up, or as [`Cluster::up`].
     pub fn up(&self, options: ClusterOptions) -> Result<()> {
+        self.start(options)?.leave()
+    }
+
+    /// Sets it up for this process: it is removed when what is handed back is dropped, or by a signal.
+    ///
+    /// # Errors
+    /// As [`Kept::up`].
+    pub fn start(&self, options: ClusterOptions) -> Result<Held> {
         self.refuse_second()?;
         self.run.remove();
         fs::create_dir_all(self.dir()).with_context(|| format!("{}; are you root?", self.dir().display()))?;
@@ -104,11 +114,12 @@ impl Kept {
             run: self.run.clone(),
             ..options
         })?;
-        let mut forward = self.reach(&cluster)?;
-        fs::write(&owner, format!("{state}{UP}\n"))?;
-        forward.keep();
-        cluster.keep();
-        Ok(())
+        let forward = self.reach(&cluster)?;
+        Ok(Held {
+            cluster,
+            forward,
+            up: (owner, format!("{state}{UP}\n")),
+        })
     }
 
     /// Removes it, also one that came up half. Returns whether there was anything.
@@ -176,6 +187,34 @@ impl Kept {
     }
 }
 
+/// A cluster that may yet be left running. Dropping it removes it.
+#[derive(Debug)]
+pub struct Held {
+    /// The cluster.
+    pub cluster: Cluster,
+    forward: Process,
+    /// The owner's file, and what it says once the cluster is left.
+    up: (PathBuf, String),
+}
+
+impl Held {
+    /// Leaves it running after this process.
+    ///
+    /// # Errors
+    /// If that cannot be written down; then it is removed.
+    pub fn leave(self) -> Result<()> {
+        let Self {
+            cluster,
+            mut forward,
+            up: (owner, text),
+        } = self;
+        fs::write(&owner, text).with_context(|| owner.display().to_string())?;
+        forward.keep();
+        cluster.keep();
+        Ok(())
+    }
+}
+
 /// Writes a file that only its owner reads.
 fn write_secret(path: &Path, text: &str) -> Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
@@ -219,7 +258,7 @@ impl Owner {
     /// Whether it is still being set up. The pid may be another's by now, so the program's name must fit too.
     fn is_setting_up(&self) -> bool {
         let name = fs::read_to_string(Path::new("/proc").join(&self.pid).join("comm"));
-        !self.up && name.is_ok_and(|name| name.trim() == PROGRAM)
+        !self.up && name.is_ok_and(|name| [PROGRAM, DEMO].contains(&name.trim()))
     }
 }
 

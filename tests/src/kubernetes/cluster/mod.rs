@@ -109,7 +109,7 @@ impl Cluster {
         // from here on, everything goes if a later line fails
         let ground = Ground { run: run.clone() };
         run.begin()?;
-        let namespaces = fabric::make(run, &plans)?;
+        let namespaces = fabric::make(run, &plans, *cni)?;
         say("the nodes' namespaces are joined");
         let first = (plans.first().zip(namespaces.first())).context("a cluster without nodes")?;
         let common = Common {

@@ -79,7 +79,7 @@ impl Delivery {
     fn step(&mut self, store: &mut Store, random: &mut Random) {
         let end = self.history.len();
         let ahead = self.at + below(end - self.at + 1, random);
-        match random.next() >> 61 {
+        match below(8, random) {
             // a gap: some changes are never told
             0 => (self.at, self.is_behind) = (ahead, self.is_behind || ahead > self.at),
             1 => self.list(store, ahead, random),
@@ -99,6 +99,22 @@ impl Delivery {
                 let from = below(self.at + 1, random);
                 self.tell(store, from, ahead);
             }
+            // a single word that comes late, of an object that is there
+            4 => {
+                let late = below(self.at + 1, random);
+                let there = self.state(self.at);
+                let Some(Change { raw, is_gone }) = self.history[..self.at].get(late) else {
+                    return;
+                };
+                if !there.iter().any(|now| now.meta("name") == raw.meta("name")) {
+                    return;
+                }
+                if *is_gone {
+                    store.deleted(self.kind, raw);
+                } else {
+                    store.applied(self.kind, raw.clone());
+                }
+            }
             _ => self.tell(store, self.at, ahead),
         }
     }
@@ -116,7 +132,7 @@ fn any_delivery_gives_the_same_bytes() {
         dump(&store)
     };
     for part in [
-        "captured interface=veth1",
+        "capture shop/web-1 captured interface=3",
         "set-aside Service shop/odd",
         "endpoint 10.244.0.5:8080 shop/web-1",
     ] {
@@ -278,7 +294,7 @@ fn services() -> Vec<Raw> {
             "10.96.0.10",
             json!([{"port": 80, "name": "http"}, {"port": 80, "name": "again"}]),
         ),
-        service("twin", 4, "10.96.0.10", json!([{"port": 80, "name": "http"}])),
+        service("web-twin", 4, "10.96.0.10", json!([{"port": 80, "name": "http"}])),
     ]
 }
 

@@ -10,8 +10,12 @@ use crate::{
 
 const POD: Kind = Kind::Pod;
 
+/// A store whose list of Pods was empty.
 fn store() -> Store {
-    Store::new(NodeName("n1".into()))
+    let mut store = Store::new(NodeName("n1".into()));
+    store.begin(POD);
+    assert!(store.complete(POD));
+    store
 }
 
 /// `name address` of each pod, and the reasons of what is set aside.
@@ -24,7 +28,7 @@ fn told(store: &Store) -> Vec<String> {
 
 #[test]
 fn a_list_takes_effect_as_a_whole() {
-    let mut store = store();
+    let mut store = Store::new(NodeName("n1".into()));
     store.begin(POD);
     store.listed(POD, pod("a", "1", 1, "10.0.0.1"));
     assert!(told(&store).is_empty() && !store.was_listed(POD));
@@ -56,7 +60,8 @@ fn what_the_model_does_not_see_is_no_change() {
     let mut store = store();
     assert!(store.applied(POD, pod("a", "1", 1, "10.0.0.1")));
     let mut heartbeat = pod("a", "1", 2, "10.0.0.1");
-    heartbeat.0["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "lastProbeTime": "x"}]);
+    heartbeat.0["status"]["conditions"] =
+        json!([{"type": "Ready", "status": "True", "lastProbeTime": "2026-01-01T00:00:00Z"}]);
     assert!(!store.applied(POD, heartbeat));
     assert!(store.applied(POD, pod("a", "1", 3, "10.0.0.2")));
     // told again, late

@@ -67,6 +67,9 @@ fn answers_that_are_late_cut_or_garbled_say_where_to_look() {
         "cut_short",
         &["load balancers"],
     );
+    let told = asked().disconnected("ServiceError: peer closed: https://docs.example/long");
+    has(&told, "disconnected", &["(peer closed)"]);
+    assert!(!told.sentence.contains("EndpointSlices"), "{told:?}");
     let error = |text| serde_json::from_str::<Vec<u8>>(text).unwrap_err();
     has(
         &asked().undecodable(&error("[1,")),

@@ -23,6 +23,9 @@ use crate::{
 /// Far more turned time than any test takes; only a broken build waits so long.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
+/// What it says of every object.
+pub(super) const OBJECT_UID: &str = "uid-of-it";
+
 /// A request.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -113,14 +116,18 @@ impl Api {
             line: format!("{} {}", parts.method, parts.uri),
             content_type: header(header::CONTENT_TYPE).unwrap_or_default(),
             accept: header(header::ACCEPT).unwrap_or_default(),
-            body: serde_json::from_slice(&body).unwrap(),
+            body: serde_json::from_slice(&body).unwrap_or_default(),
         };
         let answer = self.rule.lock().unwrap()(&seen);
         let response = Response::builder();
         let (response, body) = match answer {
             Answer::Done => {
                 self.keep(&seen);
-                (response.status(200), json!({"kind": "PartialObjectMetadata"}))
+                let metadata = json!({"uid": OBJECT_UID});
+                (
+                    response.status(200),
+                    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata}),
+                )
             }
             Answer::Status(status, retry_after, body) => {
                 let response = retry_after.into_iter().fold(response, |response, seconds| {

@@ -53,16 +53,7 @@ impl Turned {
     /// The next write in a word.
     fn next(&self) -> String {
         match self.ledger.next(self.now) {
-            Next::Write(Write::Condition {
-                pod,
-                condition,
-                is_transition,
-                ..
-            }) => {
-                let transition = if is_transition { "" } else { " again" };
-                format!("{} {}{transition}", pod.name, condition.reason)
-            }
-            Next::Write(Write::Event { notice, .. }) => format!("event {} {}", notice.regarding.name, notice.reason),
+            Next::Write(write) => word(&write),
             Next::At(at) => format!("in {} s", (at - self.now).as_secs_f64()),
             Next::Idle => "idle".into(),
         }
@@ -90,6 +81,21 @@ impl Turned {
         for (name, wanted) in desired(Some(applied), &self.pods).conditions {
             self.pods.get_mut(&name).unwrap().captured = Some(wanted.condition);
         }
+    }
+}
+
+fn word(write: &Write) -> String {
+    match write {
+        Write::Condition {
+            pod,
+            condition,
+            is_transition,
+            ..
+        } => {
+            let transition = if *is_transition { "" } else { " again" };
+            format!("{} {}{transition}", pod.name, condition.reason)
+        }
+        Write::Event { notice, .. } => format!("event {} {}", notice.regarding.name, notice.reason),
     }
 }
 

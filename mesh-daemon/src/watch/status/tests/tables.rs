@@ -18,8 +18,11 @@ const fn not(reason: NotCaptured) -> Capture {
     Capture::Not(reason)
 }
 
-/// Every capture: reason, status, and the Event.
-const TABLE: [(Capture, Option<(&str, &str, Tell)>); 8] = [
+/// Status, reason, and when an Event tells it.
+type Said = (&'static str, &'static str, Tell);
+
+/// Every capture, and what is said of it.
+const TABLE: [(Capture, Option<Said>); 8] = [
     (Capture::Captured(INTERFACE), Some(("True", "Captured", Tell::Now))),
     (
         not(NotCaptured::NotLabelled),

@@ -1,0 +1,85 @@
+//! What travels between the API server and a watch: paths, events, pages, and refusals.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::Response;
+use kube::{client::Body, core::Status};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{super::objects::Kind, raw::Raw};
+
+/// Largest refusal that is read, in bytes: a Status is a few hundred.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
+
+/// One line of a watch's answer.
+#[derive(Deserialize)]
+pub(super) struct Line {
+    #[serde(rename = "type")]
+    pub(super) event: String,
+    pub(super) object: Raw,
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    #[serde(default)]
+    pub(super) metadata: PageMeta,
+    #[serde(default)]
+    pub(super) items: Option<Vec<Raw>>,
+}
+
+/// Where a page stands in its list.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct PageMeta {
+    pub(super) resource_version: String,
+    #[serde(rename = "continue")]
+    pub(super) next: Option<String>,
+}
+
+/// Where the objects of a kind are.
+pub(super) fn path(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Namespace => "/api/v1/namespaces",
+        Kind::Node => "/api/v1/nodes",
+        Kind::Pod => "/api/v1/pods",
+        Kind::Service => "/api/v1/services",
+        Kind::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
+    }
+}
+
+/// Whether a streaming list is complete here.
+pub(super) fn is_end_of_list(bookmark: &Raw) -> bool {
+    let end = bookmark.0.pointer("/metadata/annotations/k8s.io~1initial-events-end");
+    end.and_then(Value::as_str) == Some("true")
+}
+
+/// Whether a resource version lies before another; versions that are no numbers cannot be compared.
+pub(super) fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
+    }
+}
+
+/// The refusal in an event.
+pub(super) fn status(object: Raw) -> Status {
+    serde_json::from_value(object.0).unwrap_or_default()
+}
+
+/// What a refusal says; one that is no Status, as of a load balancer, has its code at least.
+pub(super) async fn refusal(response: Response<Body>, patience: Duration) -> Status {
+    let code = response.status().as_u16();
+    let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect();
+    let body = match timeout(patience, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        _ => return Status::default().with_code(code),
+    };
+    match serde_json::from_slice::<Status>(&body) {
+        Ok(status) if status.code != 0 => status,
+        _ => Status::failure(&String::from_utf8_lossy(&body), "").with_code(code),
+    }
+}
