@@ -59,6 +59,7 @@ pub struct Daemon {
     /// Its process.
     pub process: Process,
     node: Node,
+    admin_socket: PathBuf,
 }
 
 impl Daemon {
@@ -80,7 +81,12 @@ impl Daemon {
         let command = command(bench, node, objects, options)?;
         let node = bench.nodes[node].clone();
         let process = Process::start(command, &log(bench, &node))?;
-        Ok(Self { process, node })
+        let admin_socket = admin_socket(bench, &node);
+        Ok(Self {
+            process,
+            node,
+            admin_socket,
+        })
     }
 
     /// Waits until `/readyz` says yes.
@@ -139,6 +145,17 @@ impl Daemon {
         Ok((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
     }
 
+    /// What it knows and acts on, as its admin socket shows it to people.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn snapshot(&self) -> Result<String> {
+        let args = ["--silent", "--fail", "--unix-socket"];
+        let mut curl = Command::new("curl");
+        curl.args(args).arg(&self.admin_socket).arg("http://weft/snapshot");
+        shell::output(&mut curl, "")
+    }
+
     /// Ends it as Kubernetes does, and waits.
     ///
     /// # Errors
@@ -182,7 +199,7 @@ pub fn command(bench: &Bench, node: usize, objects: &impl Announce, options: &Da
         .arg("--bpffs-dir")
         .arg(bench.pin_dir(node))
         .arg("--admin-socket")
-        .arg(bench.dir().join(format!("{}.sock", own.name)))
+        .arg(admin_socket(bench, own))
         .args([
             "--attach",
             attach,
@@ -204,6 +221,10 @@ pub fn detach(bench: &Bench, node: usize) -> Result<String> {
     let mut command = bench.nodes[node].netns.command(binary("mesh-daemon")?);
     command.arg("detach").arg("--bpffs-dir").arg(bench.pin_dir(node));
     shell::output(&mut command, "").context("mesh-daemon detach")
+}
+
+fn admin_socket(bench: &Bench, node: &Node) -> PathBuf {
+    bench.dir().join(format!("{}.sock", node.name))
 }
 
 fn log(bench: &Bench, node: &Node) -> PathBuf {
