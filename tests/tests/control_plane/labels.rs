@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api,
@@ -69,84 +69,88 @@ fn wait_conditions(shop: &ClusterShop, expected: &str) -> Result<()> {
 }
 
 #[test]
-fn a_namespace_relabelled_100_times_in_a_second_ends_as_its_last_word_says() {
+fn a_namespace_relabelled_100_times_in_a_second_ends_as_its_last_word_says_and_people_see_it() {
     captured(|shop| {
-        wait_conditions(shop, "True")?;
-        let loads = Loads::start(shop)?;
-        for (on, status) in [(false, "False"), (true, "True")] {
-            let before = shop.daemon(CHAOS_NODE)?.metrics()?;
-            let start = Instant::now();
-            flap(shop, on)?;
-            report(&format!("{FLAPS} labels of one namespace"), start.elapsed());
-            shop.wait_captured(on)?;
-            wait_conditions(shop, status)?;
-            report("first label to the last one's conditions", start.elapsed());
-            let snapshots = generation(&shop.daemon(CHAOS_NODE)?.metrics()?) - generation(&before);
-            let log = shop.objects.chaos.log();
-            let writes = log
-                .since(start)
-                .iter()
-                .filter(|request| request.verb() != "watch" && request.verb() != "list")
-                .count();
-            say(&format!(
-                "{snapshots} snapshots and {writes} writes of one daemon with two pods of its own"
-            ));
-            ensure!(snapshots <= 50.0, "{snapshots} snapshots were made of {FLAPS} changes");
-            let seconds = usize::try_from(start.elapsed().as_secs())?;
-            // two pods: at most a burst of 20, then five a second
-            ensure!(writes <= 20 + 5 * (seconds + 1), "{writes} writes in {seconds} s");
-            ensure!(to_count(snapshots) >= 1, "nothing was published");
-        }
-        loads.all_answered().map(drop)
+        relabelled(shop).context("relabelled")?;
+        described(shop).context("described")
     });
 }
 
-#[test]
-fn describe_shows_a_captured_pod_and_events_tell_of_one_that_is_not() {
-    captured(|shop| {
-        wait_conditions(shop, "True")?;
+/// 100 labels in a second.
+fn relabelled(shop: &mut ClusterShop) -> Result<()> {
+    wait_conditions(shop, "True")?;
+    let loads = Loads::start(shop)?;
+    for (on, status) in [(false, "False"), (true, "True")] {
+        let before = shop.daemon(CHAOS_NODE)?.metrics()?;
+        let start = Instant::now();
+        flap(shop, on)?;
+        report(&format!("{FLAPS} labels of one namespace"), start.elapsed());
+        shop.wait_captured(on)?;
+        wait_conditions(shop, status)?;
+        report("first label to the last one's conditions", start.elapsed());
+        let snapshots = generation(&shop.daemon(CHAOS_NODE)?.metrics()?) - generation(&before);
+        let log = shop.objects.chaos.log();
+        let writes = log
+            .since(start)
+            .iter()
+            .filter(|request| request.verb() != "watch" && request.verb() != "list")
+            .count();
+        say(&format!(
+            "{snapshots} snapshots and {writes} writes of one daemon with two pods of its own"
+        ));
+        ensure!(snapshots <= 50.0, "{snapshots} snapshots were made of {FLAPS} changes");
+        let seconds = usize::try_from(start.elapsed().as_secs())?;
+        // two pods: at most a burst of 20, then five a second
+        ensure!(writes <= 20 + 5 * (seconds + 1), "{writes} writes in {seconds} s");
+        ensure!(to_count(snapshots) >= 1, "nothing was published");
+    }
+    loads.all_answered().map(drop)
+}
+
+/// What people see of it.
+fn described(shop: &mut ClusterShop) -> Result<()> {
+    wait_conditions(shop, "True")?;
+    let described = shop
+        .objects
+        .plane
+        .kubectl(&["--namespace", NAMESPACE, "describe", "pod", "client"])?;
+    let line = described
+        .lines()
+        .find(|line| line.contains(CONDITION))
+        .unwrap_or_default();
+    ensure!(line.contains("True"), "{described}");
+    // a pod whose network never comes
+    let mut ghost = shop.pod_manifest(&shop.client);
+    ghost.name = "ghost".to_owned();
+    ghost.ips = vec!["10.244.1.200".parse()?, "fd44:1::c8".parse()?];
+    mesh_tests::announce::Announce::pod(&shop.objects, &ghost)?;
+    let start = Instant::now();
+    let events = wait_for("an Event about the pod", 2 * HANG_GUARD, || {
         let described = shop
             .objects
             .plane
-            .kubectl(&["--namespace", NAMESPACE, "describe", "pod", "client"])?;
-        let line = described
+            .kubectl(&["--namespace", NAMESPACE, "describe", "pod", "ghost"])?;
+        let (_, events) = described.split_once("Events:").unwrap_or_default();
+        Ok(events.contains("CaptureFailed").then(|| described.clone()))
+    })?;
+    report("a pod without an interface to its Event", start.elapsed());
+    ensure!(
+        events
             .lines()
-            .find(|line| line.contains(CONDITION))
-            .unwrap_or_default();
-        ensure!(line.contains("True"), "{described}");
-        // a pod whose network never comes
-        let mut ghost = shop.pod_manifest(&shop.client);
-        ghost.name = "ghost".to_owned();
-        ghost.ips = vec!["10.244.1.200".parse()?, "fd44:1::c8".parse()?];
-        mesh_tests::announce::Announce::pod(&shop.objects, &ghost)?;
-        let start = Instant::now();
-        let events = wait_for("an Event about the pod", 2 * HANG_GUARD, || {
-            let described = shop
-                .objects
-                .plane
-                .kubectl(&["--namespace", NAMESPACE, "describe", "pod", "ghost"])?;
-            let (_, events) = described.split_once("Events:").unwrap_or_default();
-            Ok(events.contains("CaptureFailed").then(|| described.clone()))
-        })?;
-        report("a pod without an interface to its Event", start.elapsed());
-        ensure!(
-            events
-                .lines()
-                .any(|line| line.contains(CONDITION) && line.contains("False")),
-            "{events}"
-        );
-        let listed = shop
-            .objects
-            .plane
-            .kubectl(&["--namespace", NAMESPACE, "get", "events"])?;
-        ensure!(
-            listed.contains("pod/ghost") && listed.contains("CaptureFailed"),
-            "{listed}"
-        );
-        say(&format!(
-            "kubectl get events: {}",
-            listed.lines().find(|line| line.contains("ghost")).unwrap_or_default()
-        ));
-        Ok(())
-    });
+            .any(|line| line.contains(CONDITION) && line.contains("False")),
+        "{events}"
+    );
+    let listed = shop
+        .objects
+        .plane
+        .kubectl(&["--namespace", NAMESPACE, "get", "events"])?;
+    ensure!(
+        listed.contains("pod/ghost") && listed.contains("CaptureFailed"),
+        "{listed}"
+    );
+    say(&format!(
+        "kubectl get events: {}",
+        listed.lines().find(|line| line.contains("ghost")).unwrap_or_default()
+    ));
+    Ok(())
 }

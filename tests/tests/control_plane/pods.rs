@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::{
     Api,
@@ -69,90 +69,94 @@ fn wait_free(shop: &ClusterShop, pod: &Pod) -> Result<()> {
 }
 
 #[test]
-fn the_same_name_again_within_100_ms_is_the_new_pod() {
+fn a_pod_made_again_within_100_ms_by_name_or_by_address_is_captured_as_what_it_is() {
     captured(|shop| {
-        let pods = [
-            shop.bench.add_pod(CHAOS_NODE, "first")?,
-            shop.bench.add_pod(CHAOS_NODE, "second")?,
-        ];
-        let manifests = pods.each_ref().map(|pod| PodManifest {
-            name: "twin".to_owned(),
-            app: "twin".to_owned(),
-            ..shop.pod_manifest(pod)
-        });
-        shop.objects.pod(&manifests[0])?;
-        wait_owned(shop, &pods[0], "twin")?;
-        let loads = Loads::start(shop)?;
-        let mut fastest = Duration::MAX;
-        for attempt in 1..=ATTEMPTS {
-            let [old, new] = if attempt % 2 == 1 { [0, 1] } else { [1, 0] };
-            let took = replace(shop, "twin", &manifests[new])?;
-            fastest = fastest.min(took);
-            let start = Instant::now();
-            wait_owned(shop, &pods[new], "twin")?;
-            report(
-                "same name again: made to captured at its own interface",
-                start.elapsed(),
-            );
-            wait_free(shop, &pods[old])?;
-            if took < MOMENT {
-                break;
-            }
-        }
-        report("deleted and made again, same name", fastest);
-        ensure!(fastest < MOMENT, "the machine was too slow to try it: {fastest:?}");
-        loads.all_answered().map(drop)
+        same_name(shop).context("same name")?;
+        same_address(shop).context("same address")
     });
 }
 
-#[test]
-fn the_same_address_again_within_100_ms_belongs_to_the_new_pod_at_its_interface() {
-    captured(|shop| {
-        let (old, new) = (
-            shop.bench.add_pod(CHAOS_NODE, "old")?,
-            shop.bench.add_pod(CHAOS_NODE, "new")?,
-        );
-        shop.announce(&old)?;
-        wait_owned(shop, &old, "old")?;
-        let loads = Loads::start(shop)?;
-        let heir = PodManifest {
-            ips: old.ips().to_vec(),
-            ..shop.pod_manifest(&new)
-        };
-        // the network plugin gives the address to the new pod's interface while the objects change
-        shop.bench.remove_pod(&old);
-        let Pod { netns, interface, .. } = &new;
-        netns.ip(&format!(
-            "addr add {}/32 dev eth0\naddr add {}/128 dev eth0 nodad\naddr del {}/32 dev eth0\naddr del {}/128 dev eth0\n",
-            old.v4, old.v6, new.v4, new.v6
-        ))?;
-        shop.bench.nodes[CHAOS_NODE].netns.ip(&format!(
-            "route replace {}/32 dev {interface} scope link\nroute replace {}/128 dev {interface}\n",
-            old.v4, old.v6
-        ))?;
-        let took = replace(shop, "old", &heir)?;
+/// The next pod of the name has another address and interface.
+fn same_name(shop: &mut ClusterShop) -> Result<()> {
+    let pods = [
+        shop.bench.add_pod(CHAOS_NODE, "first")?,
+        shop.bench.add_pod(CHAOS_NODE, "second")?,
+    ];
+    let manifests = pods.each_ref().map(|pod| PodManifest {
+        name: "twin".to_owned(),
+        app: "twin".to_owned(),
+        ..shop.pod_manifest(pod)
+    });
+    shop.objects.pod(&manifests[0])?;
+    wait_owned(shop, &pods[0], "twin")?;
+    let loads = Loads::start(shop)?;
+    let mut fastest = Duration::MAX;
+    for attempt in 1..=ATTEMPTS {
+        let [old, new] = if attempt % 2 == 1 { [0, 1] } else { [1, 0] };
+        let took = replace(shop, "twin", &manifests[new])?;
+        fastest = fastest.min(took);
         let start = Instant::now();
-        wait_owned(shop, &new, "new")?;
+        wait_owned(shop, &pods[new], "twin")?;
         report(
-            "same address again: made to captured at its own interface",
+            "same name again: made to captured at its own interface",
             start.elapsed(),
         );
-        // and to and fro, until it was fast enough to be what the test says
-        let (mut fastest, mut names) = (took, ["new", "old"]);
-        for _ in 0..ATTEMPTS {
-            if fastest < MOMENT {
-                break;
-            }
-            let next = PodManifest {
-                name: names[1].to_owned(),
-                ..heir.clone()
-            };
-            fastest = fastest.min(replace(shop, names[0], &next)?);
-            wait_owned(shop, &new, names[1])?;
-            names.reverse();
+        wait_free(shop, &pods[old])?;
+        if took < MOMENT {
+            break;
         }
-        report("deleted and made again, same address", fastest);
-        ensure!(fastest < MOMENT, "the machine was too slow to try it: {fastest:?}");
-        loads.all_answered().map(drop)
-    });
+    }
+    report("deleted and made again, same name", fastest);
+    ensure!(fastest < MOMENT, "the machine was too slow to try it: {fastest:?}");
+    loads.all_answered().map(drop)
+}
+
+/// The next pod of the address has another name and interface.
+fn same_address(shop: &mut ClusterShop) -> Result<()> {
+    let (old, new) = (
+        shop.bench.add_pod(CHAOS_NODE, "old")?,
+        shop.bench.add_pod(CHAOS_NODE, "new")?,
+    );
+    shop.announce(&old)?;
+    wait_owned(shop, &old, "old")?;
+    let loads = Loads::start(shop)?;
+    let heir = PodManifest {
+        ips: old.ips().to_vec(),
+        ..shop.pod_manifest(&new)
+    };
+    // the network plugin gives the address to the new pod's interface while the objects change
+    shop.bench.remove_pod(&old);
+    let Pod { netns, interface, .. } = &new;
+    netns.ip(&format!(
+        "addr add {}/32 dev eth0\naddr add {}/128 dev eth0 nodad\naddr del {}/32 dev eth0\naddr del {}/128 dev eth0\n",
+        old.v4, old.v6, new.v4, new.v6
+    ))?;
+    shop.bench.nodes[CHAOS_NODE].netns.ip(&format!(
+        "route replace {}/32 dev {interface} scope link\nroute replace {}/128 dev {interface}\n",
+        old.v4, old.v6
+    ))?;
+    let took = replace(shop, "old", &heir)?;
+    let start = Instant::now();
+    wait_owned(shop, &new, "new")?;
+    report(
+        "same address again: made to captured at its own interface",
+        start.elapsed(),
+    );
+    // and to and fro, until it was fast enough to be what the test says
+    let (mut fastest, mut names) = (took, ["new", "old"]);
+    for _ in 0..ATTEMPTS {
+        if fastest < MOMENT {
+            break;
+        }
+        let next = PodManifest {
+            name: names[1].to_owned(),
+            ..heir.clone()
+        };
+        fastest = fastest.min(replace(shop, names[0], &next)?);
+        wait_owned(shop, &new, names[1])?;
+        names.reverse();
+    }
+    report("deleted and made again, same address", fastest);
+    ensure!(fastest < MOMENT, "the machine was too slow to try it: {fastest:?}");
+    loads.all_answered().map(drop)
 }

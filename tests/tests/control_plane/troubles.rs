@@ -1,6 +1,9 @@
 //! A server that drips, stalls, cuts, fails, refuses or overfills: what serves goes on, what is missing is named, and all is well when it is over.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use mesh_tests::{
@@ -26,13 +29,13 @@ const MORE_THAN_A_PAGE: usize = 620;
 /// Bytes of an environment variable that makes a Pod nearly as large as etcd takes (1.5 MiB).
 const HUGE: usize = 1_500_000;
 
-/// The shop in a cluster without daemons.
-fn quiet(story: impl FnOnce(&mut ClusterShop) -> Result<()>) {
-    tell(ClusterShop::in_cluster(), story);
-}
-
-/// Starts the daemon behind the chaos proxy, which will not get ready.
+/// Starts the daemon behind the chaos proxy for the first time, as it were: without a state that could serve instead.
 fn spawn(shop: &mut ClusterShop) -> Result<()> {
+    shop.daemons[CHAOS_NODE] = None;
+    let state = shop.objects.state_dir(&shop.bench.nodes[CHAOS_NODE].name);
+    if state.exists() {
+        fs::remove_dir_all(&state)?;
+    }
     let daemon = mesh_tests::daemon::Daemon::spawn(&shop.bench, CHAOS_NODE, &shop.objects, &DaemonOptions::default())?;
     shop.daemons[CHAOS_NODE] = Some(daemon);
     Ok(())
@@ -60,91 +63,99 @@ fn well_again(shop: &mut ClusterShop) -> Result<()> {
 }
 
 #[test]
-fn one_kind_forbidden_is_named_with_what_to_do() {
-    quiet(|shop| {
+fn what_is_wrong_at_the_start_is_named_with_what_to_do_and_tried_again() {
+    tell(ClusterShop::in_cluster(), |shop| {
+        let troubles: [(&str, fn(&mut ClusterShop) -> Result<()>); 6] = [
+            ("forbidden", forbidden),
+            ("unreachable", unreachable),
+            ("wrong node name", wrong_node_name),
+            ("dripping", dripping),
+            ("cut", cut),
+            ("paged", paged),
+        ];
+        for (name, trouble) in troubles {
+            trouble(shop).context(name)?;
+        }
+        Ok(())
+    });
+}
+
+/// One kind is forbidden.
+fn forbidden(shop: &mut ClusterShop) -> Result<()> {
+    shop.objects
+        .chaos
+        .set([Rule::all(Effect::Forbidden).of("endpointslices")]);
+    spawn(shop)?;
+    let words = ["EndpointSlices", "403", "ClusterRole", "list of EndpointSlices"];
+    let said = wait_says(shop, &words, HANG_GUARD)?;
+    ensure!(!said.contains("watch Pods (403)"), "{said}");
+    say(&format!(
+        "/readyz: {}",
+        said.lines().find(|line| line.contains("403")).unwrap_or_default()
+    ));
+    let metrics = shop.daemon(CHAOS_NODE)?.metrics()?;
+    ensure!(generation(&metrics) == 0.0, "it published without EndpointSlices");
+    well_again(shop)
+}
+
+/// Nothing listens.
+fn unreachable(shop: &mut ClusterShop) -> Result<()> {
+    shop.objects.chaos.refuse();
+    spawn(shop)?;
+    let said = wait_says(shop, &["198.51.100.2:7443", "cannot be reached"], HANG_GUARD)?;
+    say(&format!(
+        "/readyz: {}",
+        said.lines().find(|line| line.contains("reached")).unwrap_or_default()
+    ));
+    well_again(shop)
+}
+
+/// No Node has the daemon's name.
+fn wrong_node_name(shop: &mut ClusterShop) -> Result<()> {
+    shop.objects.plane.kubectl(&["delete", "node", "n1"])?;
+    spawn(shop)?;
+    let said = wait_says(shop, &["no Node is named n1", "n2", "--node-name"], HANG_GUARD)?;
+    say(&format!(
+        "/readyz: {}",
+        said.lines().find(|line| line.contains("named")).unwrap_or_default()
+    ));
+    let ips = shop.bench.nodes[0].ips();
+    let cidrs = ["10.244.1.0/24".to_owned(), "fd44:1::/64".to_owned()];
+    shop.objects.node("n1", &ips, &cidrs)?;
+    shop.daemon(CHAOS_NODE)?.wait_ready()
+}
+
+/// One byte a second.
+fn dripping(shop: &mut ClusterShop) -> Result<()> {
+    shop.objects
+        .chaos
+        .set([Rule::all(Effect::Drip(Duration::from_secs(1)))]);
+    spawn(shop)?;
+    let start = Instant::now();
+    wait_says(shop, &["30 s", "see its load"], STALL_GUARD)?;
+    report("one byte a second to told in /readyz", start.elapsed());
+    ensure!(
+        generation(&shop.daemon(CHAOS_NODE)?.metrics()?) == 0.0,
+        "half a list was published"
+    );
+    well_again(shop)
+}
+
+/// Lists end in the middle.
+fn cut(shop: &mut ClusterShop) -> Result<()> {
+    for in_order in [false, true] {
         shop.objects
             .chaos
-            .set([Rule::all(Effect::Forbidden).of("endpointslices")]);
+            .set([Rule::all(Effect::Cut { after: 700, in_order })]);
         spawn(shop)?;
-        let words = ["EndpointSlices", "403", "ClusterRole", "list of EndpointSlices"];
-        let said = wait_says(shop, &words, HANG_GUARD)?;
-        ensure!(!said.contains("watch Pods (403)"), "{said}");
-        say(&format!(
-            "/readyz: {}",
-            said.lines().find(|line| line.contains("403")).unwrap_or_default()
-        ));
-        let metrics = shop.daemon(CHAOS_NODE)?.metrics()?;
-        ensure!(generation(&metrics) == 0.0, "it published without EndpointSlices");
-        well_again(shop)
-    });
-}
-
-#[test]
-fn an_unreachable_server_is_named_and_tried_again() {
-    quiet(|shop| {
-        shop.objects.chaos.refuse();
-        spawn(shop)?;
-        let said = wait_says(shop, &["198.51.100.2:7443", "cannot be reached"], HANG_GUARD)?;
-        say(&format!(
-            "/readyz: {}",
-            said.lines().find(|line| line.contains("reached")).unwrap_or_default()
-        ));
-        well_again(shop)
-    });
-}
-
-#[test]
-fn a_node_name_that_nobody_has_is_named_with_those_that_are_there() {
-    quiet(|shop| {
-        shop.objects.plane.kubectl(&["delete", "node", "n1"])?;
-        spawn(shop)?;
-        let said = wait_says(shop, &["no Node is named n1", "n2", "--node-name"], HANG_GUARD)?;
-        say(&format!(
-            "/readyz: {}",
-            said.lines().find(|line| line.contains("named")).unwrap_or_default()
-        ));
-        let ips = shop.bench.nodes[0].ips();
-        let cidrs = ["10.244.1.0/24".to_owned(), "fd44:1::/64".to_owned()];
-        shop.objects.node("n1", &ips, &cidrs)?;
-        shop.daemon(CHAOS_NODE)?.wait_ready()
-    });
-}
-
-#[test]
-fn a_server_that_drips_one_byte_a_second_is_given_up_on_and_tried_again() {
-    quiet(|shop| {
-        shop.objects
-            .chaos
-            .set([Rule::all(Effect::Drip(Duration::from_secs(1)))]);
-        spawn(shop)?;
-        let start = Instant::now();
-        wait_says(shop, &["30 s", "see its load"], STALL_GUARD)?;
-        report("one byte a second to told in /readyz", start.elapsed());
+        wait_says(shop, &["cut its answer short"], HANG_GUARD)?;
         ensure!(
             generation(&shop.daemon(CHAOS_NODE)?.metrics()?) == 0.0,
             "half a list was published"
         );
-        well_again(shop)
-    });
-}
-
-#[test]
-fn lists_that_are_cut_in_half_publish_nothing() {
-    quiet(|shop| {
-        for in_order in [false, true] {
-            shop.objects
-                .chaos
-                .set([Rule::all(Effect::Cut { after: 700, in_order })]);
-            spawn(shop)?;
-            wait_says(shop, &["cut its answer short"], HANG_GUARD)?;
-            ensure!(
-                generation(&shop.daemon(CHAOS_NODE)?.metrics()?) == 0.0,
-                "half a list was published"
-            );
-            well_again(shop)?;
-        }
-        Ok(())
-    });
+        well_again(shop)?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -192,28 +203,26 @@ fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
     });
 }
 
-#[test]
-fn where_lists_do_not_stream_they_come_in_pages_of_500() {
-    quiet(|shop| {
-        shop.objects
-            .plane
-            .with_client(|client| async move { many_slices(client).await })?;
-        shop.objects.chaos.set([Rule::all(Effect::RefuseStreaming)]);
-        let start = Instant::now();
-        spawn(shop)?;
-        shop.daemon(CHAOS_NODE)?.wait_ready()?;
-        report("ready with lists in pages", start.elapsed());
-        let asked = shop.objects.chaos.log().requests();
-        let lists: Vec<_> = asked.iter().filter(|request| !request.is_watch()).collect();
-        ensure!(lists.iter().all(|list| list.limit() == Some(500)), "{lists:?}");
-        let pages = lists.iter().filter(|list| list.resource == "endpointslices");
-        let continued = pages.clone().filter(|list| list.is_continuation()).count();
-        ensure!(pages.count() == 2 && continued == 1, "{lists:?}");
-        let metrics = shop.daemon(CHAOS_NODE)?.metrics()?;
-        let read = metrics.sum("weft_watch_events_total", &[("kind", "EndpointSlice")]);
-        ensure!(read > 620.0, "only {read} EndpointSlices were read");
-        Ok(())
-    });
+/// Lists do not stream: they come in pages of 500.
+fn paged(shop: &mut ClusterShop) -> Result<()> {
+    shop.objects
+        .plane
+        .with_client(|client| async move { many_slices(client).await })?;
+    shop.objects.chaos.set([Rule::all(Effect::RefuseStreaming)]);
+    let start = Instant::now();
+    spawn(shop)?;
+    shop.daemon(CHAOS_NODE)?.wait_ready()?;
+    report("ready with lists in pages", start.elapsed());
+    let asked = shop.objects.chaos.log().since(start);
+    let lists: Vec<_> = asked.iter().filter(|request| !request.is_watch()).collect();
+    ensure!(lists.iter().all(|list| list.limit() == Some(500)), "{lists:?}");
+    let pages = lists.iter().filter(|list| list.resource == "endpointslices");
+    let continued = pages.clone().filter(|list| list.is_continuation()).count();
+    ensure!(pages.count() == 2 && continued == 1, "{lists:?}");
+    let metrics = shop.daemon(CHAOS_NODE)?.metrics()?;
+    let read = metrics.sum("weft_watch_events_total", &[("kind", "EndpointSlice")]);
+    ensure!(read > 620.0, "only {read} EndpointSlices were read");
+    Ok(())
 }
 
 async fn many_slices(client: kube::Client) -> Result<()> {
