@@ -120,6 +120,37 @@ fn churn(shop: &ClusterShop) -> Result<usize> {
     })
 }
 
+/// Leaves one server, and waits until both daemons and the client know.
+fn last_word(shop: &mut ClusterShop) -> Result<()> {
+    let server = shop.server("web-1")?.pod.v4.to_string();
+    shop.objects.plane.with_client(|client| async move {
+        let slices: Api<EndpointSlice> = Api::namespaced(client, NAMESPACE);
+        for writer in 1..WRITERS {
+            patch(&slices, writer, &[]).await?;
+        }
+        patch(&slices, 0, &[server]).await
+    })?;
+    let last = Instant::now();
+    for node in [0, 1] {
+        let daemon = shop.daemon(node)?;
+        wait_for("the last word in the snapshot", HANG_GUARD, || {
+            let snapshot = daemon.snapshot()?;
+            let gone = !snapshot.contains("10.244.100.") && !snapshot.contains("10.244.170.");
+            Ok(gone.then_some(()))
+        })?;
+    }
+    crate::report("the last change to both daemons' snapshots", last.elapsed());
+    let load = Load::fresh(Version::Http1, format!("{ADDRESS}:80").parse()?);
+    let tally = shop.send(&load, 50)?;
+    ensure!(
+        tally.failed == 0 && tally.by_body.keys().eq(["web-1"]),
+        "{:?}: {:?}",
+        tally.by_body,
+        tally.errors
+    );
+    Ok(())
+}
+
 #[test]
 fn a_thousand_endpoints_that_change_each_second_for_a_minute_end_right() {
     captured(|shop| {
@@ -139,33 +170,7 @@ fn a_thousand_endpoints_that_change_each_second_for_a_minute_end_right() {
         say(&format!(
             "{changed} endpoint changes in {took:.1} s: {rate:.0} a second, {ENDPOINTS} in each write"
         ));
-        // the last word: one server only
-        let server = shop.server("web-1")?.pod.v4.to_string();
-        shop.objects.plane.with_client(|client| async move {
-            let slices: Api<EndpointSlice> = Api::namespaced(client, NAMESPACE);
-            for writer in 1..WRITERS {
-                patch(&slices, writer, &[]).await?;
-            }
-            patch(&slices, 0, &[server]).await
-        })?;
-        let last = Instant::now();
-        for node in [0, 1] {
-            let daemon = shop.daemon(node)?;
-            wait_for("the last word in the snapshot", HANG_GUARD, || {
-                let snapshot = daemon.snapshot()?;
-                let gone = !snapshot.contains("10.244.100.") && !snapshot.contains("10.244.170.");
-                Ok(gone.then_some(()))
-            })?;
-        }
-        crate::report("the last change to both daemons' snapshots", last.elapsed());
-        let load = Load::fresh(Version::Http1, format!("{ADDRESS}:80").parse()?);
-        let tally = shop.send(&load, 50)?;
-        ensure!(
-            tally.failed == 0 && tally.by_body.keys().eq(["web-1"]),
-            "{:?}: {:?}",
-            tally.by_body,
-            tally.errors
-        );
+        last_word(shop)?;
         let sent = loads.all_answered()?;
         say(&format!("{sent} requests to another Service meanwhile, all answered"));
         for node in [0, 1] {

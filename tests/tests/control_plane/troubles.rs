@@ -62,10 +62,13 @@ fn well_again(shop: &mut ClusterShop) -> Result<()> {
     Ok(())
 }
 
+/// One thing that is wrong, and over at its end.
+type Trouble = fn(&mut ClusterShop) -> Result<()>;
+
 #[test]
 fn what_is_wrong_at_the_start_is_named_with_what_to_do_and_tried_again() {
     tell(ClusterShop::in_cluster(), |shop| {
-        let troubles: [(&str, fn(&mut ClusterShop) -> Result<()>); 6] = [
+        let troubles: [(&str, Trouble); 6] = [
             ("forbidden", forbidden),
             ("unreachable", unreachable),
             ("wrong node name", wrong_node_name),
