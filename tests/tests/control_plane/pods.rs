@@ -60,11 +60,13 @@ fn wait_owned(shop: &ClusterShop, pod: &Pod, owner: &str) -> Result<()> {
     Ok(())
 }
 
-fn wait_free(shop: &ClusterShop, pod: &Pod) -> Result<()> {
-    wait_for("an address without owner", HANG_GUARD, || {
-        let before = shop.metrics()?;
-        client::once(&pod.netns, Version::Http1, WEB4, "/")?;
-        Ok((captured_connections(&shop.metrics()?.since(&before)) == 0.0).then_some(()))
+/// Waits until the daemon knows neither of the pod's addresses.
+fn wait_free(shop: &mut ClusterShop, pod: &Pod) -> Result<()> {
+    let daemon = shop.daemon(CHAOS_NODE)?;
+    wait_for("addresses without owner", HANG_GUARD, || {
+        let snapshot = daemon.snapshot()?;
+        let known = pod.ips().iter().any(|ip| snapshot.contains(&format!("workload {ip} ")));
+        Ok((!known).then_some(()))
     })
 }
 
