@@ -190,14 +190,25 @@ fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
         ];
         let mut on = true;
         for (name, rule) in faults {
-            let fails = name.chars().all(|digit| digit.is_ascii_digit());
+            let failures = |shop: &mut ClusterShop| -> Result<f64> {
+                Ok(shop
+                    .daemon(CHAOS_NODE)?
+                    .metrics()?
+                    .sum("weft_watch_failures_total", &[]))
+            };
+            let before = failures(shop)?;
             shop.objects.chaos.set([rule]);
-            if fails {
+            if name.chars().all(|digit| digit.is_ascii_digit()) {
                 // open watches know nothing of it
                 shop.objects.chaos.reset_connections();
             }
             on = !on;
             shop.objects.namespace(NAMESPACE, on.then_some("enabled"))?;
+            if !["drip", "stall"].contains(&name) {
+                wait_for("the fault to be met", HANG_GUARD, || {
+                    Ok((failures(shop)? > before).then_some(()))
+                })?;
+            }
             shop.objects.chaos.clear();
             let start = Instant::now();
             shop.wait_captured(on).with_context(|| format!("after {name}"))?;
