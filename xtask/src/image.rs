@@ -22,6 +22,9 @@ pub struct Args {
     /// Also make the images that the cluster's tests and its demo run in pods
     #[arg(long)]
     tests: bool,
+    /// With --tests: leave out the daemon's image, whose build takes longest
+    #[arg(long, requires = "tests")]
+    no_daemon: bool,
 }
 
 /// The version of every image of the product: the workspace's.
@@ -43,7 +46,9 @@ const BUSYBOX_NAMES: [&str; 22] = [
 /// # Errors
 /// If a build fails, or an archive cannot be written.
 pub fn run(args: &Args) -> Result<()> {
-    daemon()?;
+    if !args.no_daemon {
+        daemon()?;
+    }
     if args.tests {
         tests()?;
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{build_ebpf, check, command, demo, kubernetes, setup};
+use crate::{build_ebpf, check, command, demo, image, kubernetes, setup};
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -33,14 +33,17 @@ pub enum Ring {
     Namespace,
     /// A real API server with its controllers; needs Kubernetes' programs as well, which are built once
     ControlPlane,
+    /// Two real nodes with containerd, kubelet and kube-proxy; needs Debian's packages for containers, and makes images
+    Cluster,
 }
 
-const ALL: [Ring; 5] = [
+const ALL: [Ring; 6] = [
     Ring::Pure,
     Ring::Golden,
     Ring::Process,
     Ring::Namespace,
     Ring::ControlPlane,
+    Ring::Cluster,
 ];
 
 /// What the result lines of one or more test programs add up to.
@@ -153,6 +156,7 @@ impl Ring {
             Ring::Process => "process",
             Ring::Namespace => "namespace",
             Ring::ControlPlane => "control-plane",
+            Ring::Cluster => "cluster",
         }
     }
 
@@ -168,6 +172,11 @@ impl Ring {
             Ring::ControlPlane => {
                 Ring::Namespace.prepare()?;
                 kubernetes::build().map(drop)
+            }
+            Ring::Cluster => {
+                Ring::ControlPlane.prepare()?;
+                image::tests()?;
+                image::daemon().map(drop)
             }
         }
     }
@@ -213,6 +222,13 @@ impl Ring {
             Ring::ControlPlane => {
                 let mut cargo = alone("control_plane");
                 cargo.env("WEFT_KUBE_DIR", kubernetes::build()?);
+                vec![cargo]
+            }
+            Ring::Cluster => {
+                let mut cargo = alone("cluster");
+                cargo
+                    .env("WEFT_KUBE_DIR", kubernetes::build()?)
+                    .env("WEFT_IMAGE_DIR", image::folder());
                 vec![cargo]
             }
         })
@@ -316,7 +332,7 @@ mod tests {
             (vec![], vec![], ALL.to_vec()),
             (
                 vec![],
-                vec![Ring::Namespace, Ring::Golden, Ring::ControlPlane],
+                vec![Ring::Namespace, Ring::Golden, Ring::ControlPlane, Ring::Cluster],
                 vec![Ring::Pure, Ring::Process],
             ),
             (

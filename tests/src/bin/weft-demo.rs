@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use mesh_tests::demo;
+use mesh_tests::{demo, kubernetes::cluster::kept};
 
 /// Shows a captured Service on two nodes.
 #[derive(Debug, Parser)]
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             demo::down();
             Ok(())
         }
-        (false, true) => demo::tell_on_cluster(keep),
+        (false, true) => demo::tell_on_cluster(kept::NAME, keep),
         (false, false) => demo::tell(keep),
     };
     match done {

@@ -47,13 +47,13 @@ const LEGEND: &str = "\
 Rows from \"daemon metrics\" show what the daemon measured itself (p50 and p99 estimated from its histogram); who answered is what the client
 saw. All nodes and the control plane share this machine: not a benchmark.";
 
-/// Tells the story and hands back its world.
+/// Tells the story on a cluster of this name and hands back its world.
 ///
 /// # Errors
 /// If a part does not start, or something is not as it should be: the text says what.
-pub(super) fn tell(clock: &Clock) -> Result<Held> {
+pub(super) fn tell(clock: &Clock, name: &str) -> Result<Held> {
     let images = ["pause", "testkit", "mesh-daemon"].map(archive);
-    let held = Kept::named(kept::NAME).start(ClusterOptions {
+    let held = Kept::named(name).start(ClusterOptions {
         images: images.into_iter().collect::<Result<_>>()?,
         say: |step| println!("  {step}"),
         ..ClusterOptions::default()

@@ -34,13 +34,13 @@ pub fn tell(keep: bool) -> Result<()> {
     }
 }
 
-/// Tells the story on a real cluster, which is set up for it. With `keep`, the cluster lives on afterwards.
+/// Tells the story on a real cluster of this name, which is set up for it. With `keep`, the cluster lives on afterwards.
 ///
 /// # Errors
 /// As [`tell`].
-pub fn tell_on_cluster(keep: bool) -> Result<()> {
+pub fn tell_on_cluster(name: &str, keep: bool) -> Result<()> {
     let clock = Clock::start();
-    let held = cluster::tell(&clock)?;
+    let held = cluster::tell(&clock, name)?;
     println!("\n{}", clock.summary());
     if keep {
         cluster::leave(held)

@@ -8,6 +8,7 @@
 mod down;
 mod ground;
 mod kept;
+mod story;
 mod web;
 
 use std::sync::{Mutex, PoisonError};

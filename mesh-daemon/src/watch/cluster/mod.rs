@@ -179,7 +179,8 @@ impl Cluster {
             }
             Said::Failed(trouble) => {
                 self.failed(kind, trouble);
-                return false;
+                // as long as something else serves, it says why
+                return !self.store.is_complete();
             }
         };
         match kind {
