@@ -11,9 +11,9 @@ use super::{
     Content, Tables, View, Workload,
     bounded::bounded,
     interfaces::{self, Locals},
-    owners, ranges, upstreams,
+    owners::{self, Owners, owned},
+    ranges, upstreams,
 };
-use crate::ids::ObjectRef;
 
 /// Builds the content of a snapshot, from [`super::Inputs`] or a [`View`] of what they would be.
 pub fn build<'a>(inputs: impl Into<View<'a>>) -> Content {
@@ -55,25 +55,21 @@ fn of(inputs: &View<'_>) -> Content {
     }
 }
 
-fn workloads(
-    inputs: &View<'_>,
-    owners: &BTreeMap<IpAddr, ObjectRef>,
-    locals: &Locals,
-) -> BTreeMap<IpAddr, Arc<Workload>> {
-    let mut by_pod: BTreeMap<&ObjectRef, Arc<Workload>> = BTreeMap::new();
-    let mut by_address = BTreeMap::new();
-    for (address, pod_ref) in owners {
-        let Some(pod) = inputs.pods.get(pod_ref) else { continue };
-        let workload = by_pod.entry(pod_ref).or_insert_with(|| {
-            Arc::new(Workload {
-                pod: pod_ref.clone(),
-                uid: pod.uid.clone(),
-                name: pod.workload.clone(),
-                node: pod.node.clone(),
-                interface: locals.interfaces.get(pod_ref).copied(),
-            })
+fn workloads(inputs: &View<'_>, owners: &Owners<'_>, locals: &Locals) -> BTreeMap<IpAddr, Arc<Workload>> {
+    let mut by_address = Vec::with_capacity(owners.len());
+    for (pod_ref, pod) in inputs.pods {
+        let mut addresses = owned((pod_ref, pod), owners).peekable();
+        if addresses.peek().is_none() {
+            continue;
+        }
+        let workload = Arc::new(Workload {
+            pod: pod_ref.clone(),
+            uid: pod.uid.clone(),
+            name: pod.workload.clone(),
+            node: pod.node.clone(),
+            interface: locals.interfaces.get(pod_ref).copied(),
         });
-        by_address.insert(*address, Arc::clone(workload));
+        by_address.extend(addresses.map(|address| (*address, Arc::clone(&workload))));
     }
-    by_address
+    by_address.into_iter().collect()
 }

@@ -1,10 +1,7 @@
 //! This node's pods and interfaces: which interface leads to which pod, whether it is captured, and where programs stand. Known from routes
 //! and neighbour entries alone, whatever the CNI.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_common::{
     addr::Addr,
@@ -12,7 +9,9 @@ use mesh_common::{
 };
 
 use super::{
-    Attachment, Capture, Facts, LinkKind, NotCaptured, Pod, PodPhase, Program, SetAside, View, bounded::bounded,
+    Attachment, Capture, Facts, LinkKind, NotCaptured, Pod, PodPhase, Program, SetAside, View,
+    bounded::bounded,
+    owners::{Owners, owned},
 };
 use crate::ids::ObjectRef;
 
@@ -31,11 +30,7 @@ pub(super) struct Locals {
 }
 
 /// Finds this node's pods and their interfaces.
-pub(super) fn locals(
-    inputs: &View<'_>,
-    owners: &BTreeMap<IpAddr, ObjectRef>,
-    set_aside: &mut BTreeSet<SetAside>,
-) -> Locals {
+pub(super) fn locals(inputs: &View<'_>, owners: &Owners<'_>, set_aside: &mut BTreeSet<SetAside>) -> Locals {
     let here: Vec<_> = inputs
         .pods
         .iter()
@@ -150,10 +145,10 @@ fn interface(
     facts: &Facts,
     name: &ObjectRef,
     pod: &Pod,
-    owners: &BTreeMap<IpAddr, ObjectRef>,
+    owners: &Owners<'_>,
     set_aside: &mut BTreeSet<SetAside>,
 ) -> Result<u32, NotCaptured> {
-    let addresses: Vec<_> = owned(name, pod, owners).collect();
+    let addresses: Vec<_> = owned((name, pod), owners).collect();
     if addresses.is_empty() {
         return Err(NotCaptured::NoAddress);
     }
@@ -191,9 +186,9 @@ fn refuse_shared(found: &mut BTreeMap<&ObjectRef, Result<u32, NotCaptured>>) {
     }
 }
 
-fn iface(flags: u32, name: &ObjectRef, pod: &Pod, owners: &BTreeMap<IpAddr, ObjectRef>) -> Iface {
+fn iface(flags: u32, name: &ObjectRef, pod: &Pod, owners: &Owners<'_>) -> Iface {
     let first = |v4: bool| {
-        owned(name, pod, owners)
+        owned((name, pod), owners)
             .find(|address| address.is_ipv4() == v4)
             .map_or(Addr::NONE, |address| Addr::from(*address))
     };
@@ -202,14 +197,6 @@ fn iface(flags: u32, name: &ObjectRef, pod: &Pod, owners: &BTreeMap<IpAddr, Obje
         addr4: first(true),
         addr6: first(false),
     }
-}
-
-fn owned<'a>(
-    name: &'a ObjectRef,
-    pod: &'a Pod,
-    owners: &'a BTreeMap<IpAddr, ObjectRef>,
-) -> impl Iterator<Item = &'a IpAddr> {
-    pod.ips.iter().filter(move |address| owners.get(address) == Some(name))
 }
 
 fn is_bridge(facts: &Facts, index: Option<u32>) -> bool {

@@ -27,7 +27,9 @@ pub(super) fn all(
     let mut owners: BTreeMap<IpAddr, &ObjectRef> = BTreeMap::new();
     let mut upstreams = BTreeMap::new();
     for (name, service) in inputs.services {
-        let own_slices = slices.get(name).map_or(&[][..], Vec::as_slice);
+        let own_slices = slices
+            .get(&(name.namespace.as_str(), name.name.as_str()))
+            .map_or(&[][..], Vec::as_slice);
         let addresses: BTreeSet<_> = service.cluster_ips.iter().collect();
         for address in addresses {
             if !usable(inputs, name, *address, set_aside) {
@@ -74,13 +76,12 @@ pub(super) fn steered(
         .collect()
 }
 
-fn slices_by_service<'a>(inputs: &View<'a>) -> BTreeMap<ObjectRef, Vec<&'a EndpointSlice>> {
-    let mut slices: BTreeMap<ObjectRef, Vec<&'a EndpointSlice>> = BTreeMap::new();
+/// By namespace and name of the Service.
+fn slices_by_service<'a>(inputs: &View<'a>) -> BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>> {
+    let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (name, slice) in inputs.endpoint_slices {
-        slices
-            .entry(ObjectRef::new(&name.namespace, &slice.service))
-            .or_default()
-            .push(slice);
+        let service = (name.namespace.as_str(), slice.service.as_str());
+        slices.entry(service).or_default().push(slice);
     }
     slices
 }
@@ -94,7 +95,7 @@ fn upstream(
     set_aside: &mut BTreeSet<SetAside>,
 ) -> Upstream {
     let mut app_protocol = port.app_protocol;
-    let mut endpoints = BTreeSet::new();
+    let mut endpoints = Vec::new();
     for slice in slices {
         for slice_port in slice.ports.iter().filter(|slice_port| slice_port.name == port.name) {
             if app_protocol == AppProtocol::Detect {
@@ -103,7 +104,7 @@ fn upstream(
             let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
             for endpoint in ready.filter(|endpoint| endpoint.address.is_ipv4() == address.is_ipv4()) {
                 if is_unicast(endpoint.address) {
-                    endpoints.insert(SocketAddr::new(endpoint.address, slice_port.port));
+                    endpoints.push(SocketAddr::new(endpoint.address, slice_port.port));
                 } else {
                     let detail = format!("endpoint {} is not an address of another host", endpoint.address);
                     set_aside.insert(aside(service, "invalid_endpoint", detail));
@@ -111,6 +112,8 @@ fn upstream(
             }
         }
     }
+    endpoints.sort_unstable();
+    endpoints.dedup();
     let endpoints = endpoints
         .into_iter()
         .map(|address| UpstreamEndpoint {

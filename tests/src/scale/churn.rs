@@ -8,11 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{
-    figures,
-    load,
-    world::World,
-};
+use super::{figures, load, world::World};
 use crate::{
     bench::{Pod, wait_for},
     client::{self, Version},
@@ -42,9 +38,14 @@ pub fn churn() -> Result<()> {
     let client = world.bench.add_pod(0, "client")?;
     let servers = [world.bench.add_pod(0, "web-1")?, world.bench.add_pod(0, "web-2")?];
     shop(&world, &client, &servers)?;
-    let _running = servers.iter().map(|pod| serve(&world, pod)).collect::<Result<Vec<_>>>()?;
+    let _running = servers
+        .iter()
+        .map(|pod| serve(&world, pod))
+        .collect::<Result<Vec<_>>>()?;
     let daemon = world.start_daemon()?;
-    wait_for("capture", HANG_GUARD, || Ok((world.metrics()?.sum("weft_pods", &[("state", "captured")]) >= 3.0).then_some(())))?;
+    wait_for("capture", HANG_GUARD, || {
+        Ok((world.metrics()?.sum("weft_pods", &[("state", "captured")]) >= 3.0).then_some(()))
+    })?;
     ask_until(&client, "web-1")?;
     let before = world.metrics()?;
     let mut times = Vec::new();
@@ -52,11 +53,16 @@ pub fn churn() -> Result<()> {
         let server = &servers[(change + 1) % 2];
         let body = json!({"endpoints": [endpoint(server)]});
         let begun = Instant::now();
-        world.plane.with_client(|client| async move { load::merge_patch(&client, &format!("{SLICES}/web-1"), body).await })?;
+        world
+            .plane
+            .with_client(|client| async move { load::merge_patch(&client, &format!("{SLICES}/web-1"), body).await })?;
         let accepted = begun.elapsed();
         let served = ask_until(&client, &server.name)?;
         if change >= WARM_UP {
-            times.push((figures::ms(served.duration_since(begun)), figures::ms(served.duration_since(begun).saturating_sub(accepted))));
+            times.push((
+                figures::ms(served.duration_since(begun)),
+                figures::ms(served.duration_since(begun).saturating_sub(accepted)),
+            ));
         }
     }
     let since = world.metrics()?.since(&before);
@@ -65,13 +71,23 @@ pub fn churn() -> Result<()> {
     println!("one endpoint of 10,000 changed, {CHANGES} times; {AIM}");
     tell("from the request to the API server", &all);
     tell("from its answer", &after);
-    let own = since.quantile("weft_event_to_applied_seconds", 0.99, &[]).context("no weft_event_to_applied_seconds")?;
-    println!("the daemon's own p99 from event to applied (by its histogram): {:.1} ms", own * 1000.0);
+    let own = since
+        .quantile("weft_event_to_applied_seconds", 0.99, &[])
+        .context("no weft_event_to_applied_seconds")?;
+    println!(
+        "the daemon's own p99 from event to applied (by its histogram): {:.1} ms",
+        own * 1000.0
+    );
     Ok(())
 }
 
 fn tell(what: &str, times: &[f64]) {
-    println!("{what:36} p50 {:7.2} ms  p99 {:7.2} ms  max {:7.2} ms", figures::quantile(times, 50), figures::quantile(times, 99), figures::quantile(times, 100));
+    println!(
+        "{what:36} p50 {:7.2} ms  p99 {:7.2} ms  max {:7.2} ms",
+        figures::quantile(times, 50),
+        figures::quantile(times, 99),
+        figures::quantile(times, 100)
+    );
 }
 
 /// A captured namespace with the client, both servers, and a Service whose one endpoint is the first of them.
@@ -91,7 +107,9 @@ fn shop(world: &World, client: &Pod, servers: &[Pod; 2]) -> Result<()> {
         load::create_all(&client, &format!("/api/v1/namespaces/{NAMESPACE}/services"), vec![service]).await?;
         load::create_all(&client, SLICES, vec![slice]).await
     })?;
-    [client, &servers[0], &servers[1]].into_iter().try_for_each(|pod| world.announce(NAMESPACE, pod))
+    [client, &servers[0], &servers[1]]
+        .into_iter()
+        .try_for_each(|pod| world.announce(NAMESPACE, pod))
 }
 
 fn endpoint(pod: &Pod) -> Value {
@@ -102,7 +120,9 @@ fn serve(world: &World, pod: &Pod) -> Result<Process> {
     let log = world.bench.dir().join(format!("{}.log", pod.name));
     let server = Process::in_namespace(&pod.netns, "weft-server", &["--name", &pod.name], &log)?;
     let own = SocketAddr::new(pod.v4.into(), 8080);
-    wait_for("a server", HANG_GUARD, || Ok(client::once(&pod.netns, Version::Http1, own, "/").ok()))?;
+    wait_for("a server", HANG_GUARD, || {
+        Ok(client::once(&pod.netns, Version::Http1, own, "/").ok())
+    })?;
     Ok(server)
 }
 
@@ -114,7 +134,10 @@ fn ask_until(client: &Pod, server: &str) -> Result<Instant> {
         if answer.text() == server {
             return Ok(Instant::now());
         }
-        ensure!(begun.elapsed() < HANG_GUARD, "{server} was not served within {HANG_GUARD:?}");
+        ensure!(
+            begun.elapsed() < HANG_GUARD,
+            "{server} was not served within {HANG_GUARD:?}"
+        );
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -22,13 +22,16 @@ pub fn namespace_name(number: u16) -> String {
 
 /// Namespaces, not captured.
 pub fn namespaces() -> Vec<Value> {
-    let namespace = |number| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace_name(number)}});
+    let namespace =
+        |number| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace_name(number)}});
     (0..NAMESPACES).map(namespace).collect()
 }
 
 /// Nodes as kubelets register them.
 pub fn nodes() -> Vec<Value> {
-    (0..NODES).map(|number| node(&node_name(number), &format!("10.200.{number}.0/24"))).collect()
+    (0..NODES)
+        .map(|number| node(&node_name(number), &format!("10.200.{number}.0/24")))
+        .collect()
 }
 
 /// A Node with a pod range.
@@ -129,7 +132,13 @@ pub fn pod(number: u16) -> Value {
 pub fn pod_status(number: u16) -> Value {
     let app = app_name(number / ENDPOINTS_PER_SERVICE);
     let since = "2026-01-01T00:00:00Z";
-    let conditions = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    let conditions = [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+        "PodScheduled",
+    ];
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": since});
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     json!({"status": {

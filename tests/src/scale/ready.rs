@@ -24,9 +24,16 @@ pub fn scale() -> Result<()> {
         let daemon = world.start_daemon()?;
         times.push(daemon.took.as_secs_f64());
         let metrics = world.metrics()?;
-        for (kind, least) in [("Pod", NODES * PODS_PER_NODE), ("Service", SERVICES), ("EndpointSlice", SERVICES)] {
+        for (kind, least) in [
+            ("Pod", NODES * PODS_PER_NODE),
+            ("Service", SERVICES),
+            ("EndpointSlice", SERVICES),
+        ] {
             let known = metrics.sum("weft_objects", &[("kind", kind)]);
-            ensure!(known >= f64::from(least), "ready with {known} objects of kind {kind}, there are {least}");
+            ensure!(
+                known >= f64::from(least),
+                "ready with {known} objects of kind {kind}, there are {least}"
+            );
         }
         memory.push(peak_memory(&daemon.process)? as f64 / f64::from(1 << 20));
         world.end_daemon(daemon)?;

@@ -1,6 +1,10 @@
 //! The ground of the measurements: one node of the bench, an API server beside it with ten thousand pods, a release build of the daemon.
 
-use std::{fs, path::PathBuf, time::{Duration, Instant}};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
@@ -45,13 +49,21 @@ impl World {
             scheduler: false,
         };
         // the pods' ServiceAccounts do not exist
-        options.extra_args.api_server.push("--disable-admission-plugins=ServiceAccount".to_owned());
+        options
+            .extra_args
+            .api_server
+            .push("--disable-admission-plugins=ServiceAccount".to_owned());
         let plane = ControlPlane::start(options)?;
         let world = Self { plane, bench };
         let begun = Instant::now();
         let node = world.bench.nodes[0].clone();
         world.plane.with_client(move |client| async move {
-            load::create_all(&client, "/api/v1/nodes", vec![objects::node(&node.name, "10.244.1.0/24")]).await?;
+            load::create_all(
+                &client,
+                "/api/v1/nodes",
+                vec![objects::node(&node.name, "10.244.1.0/24")],
+            )
+            .await?;
             load::fill(&client).await
         })?;
         println!(
@@ -71,7 +83,16 @@ impl World {
         command
             .arg("--kubeconfig")
             .arg(self.plane.kubeconfig())
-            .args(["--node-name", &node.name, "--workers", "2", "--metrics-addr", METRICS_ADDR, "--health-addr", HEALTH_ADDR])
+            .args([
+                "--node-name",
+                &node.name,
+                "--workers",
+                "2",
+                "--metrics-addr",
+                METRICS_ADDR,
+                "--health-addr",
+                HEALTH_ADDR,
+            ])
             .arg("--bpffs-dir")
             .arg(self.bench.pin_dir(0))
             .arg("--state-dir")
@@ -84,10 +105,17 @@ impl World {
             if let Some(status) = process.exited()? {
                 bail!("the daemon ended with {status}: {}", process.output());
             }
-            ensure!(begun.elapsed() < READY_GUARD, "not ready within {READY_GUARD:?}: {}", process.output());
+            ensure!(
+                begun.elapsed() < READY_GUARD,
+                "not ready within {READY_GUARD:?}: {}",
+                process.output()
+            );
             std::thread::sleep(LOOK_PAUSE);
         }
-        Ok(Ready { process, took: begun.elapsed() })
+        Ok(Ready {
+            process,
+            took: begun.elapsed(),
+        })
     }
 
     /// Ends a daemon and forgets its state, so that the next one starts as the first did.
@@ -136,7 +164,10 @@ impl World {
 /// The most memory that a process ever had resident, in bytes: `VmHWM` of proc(5).
 pub(super) fn peak_memory(process: &Process) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("no VmHWM in /proc")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024)
 }
