@@ -16,7 +16,7 @@ mod dump;
 mod tests;
 
 pub use ack::Ack;
-pub use build::build;
+pub use build::{build, build_after};
 pub use diff::Diff;
 pub use dump::{dump, dump_tables};
 pub use inputs::{

@@ -67,7 +67,11 @@ impl Publisher {
         let started = Instant::now();
         let known = self.tell_node(&objects.view(&self.options, facts));
         self.node_known = Some(known);
-        let content = model::build(objects.view(&self.options, facts));
+        let view = objects.view(&self.options, facts);
+        let content = match &self.last {
+            Some(last) => model::build_after(&last.content, view),
+            None => model::build(view),
+        };
         self.tell(&content.set_aside);
         if self.last.as_ref().is_some_and(|last| last.content == content) {
             return Published::NothingNew;

@@ -28,7 +28,7 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct LoadArgs {
-    /// Where to, as http://NAME[:PORT]/PATH; the name is resolved once.
+    /// Where to, as `http://NAME[:PORT]/PATH`; the name is resolved once.
     #[arg(required = true)]
     url: String,
     /// Requests in all; one if neither this nor a duration is given.

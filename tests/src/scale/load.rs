@@ -26,11 +26,11 @@ struct Write {
 pub(super) async fn fill(client: &Client) -> Result<()> {
     let cluster_wide = objects::nodes()
         .into_iter()
-        .map(|node| create("/api/v1/nodes".to_owned(), "kubelet", node));
+        .map(|node| create("/api/v1/nodes", "kubelet", node));
     let namespaces = objects::namespaces().into_iter();
     write(
         client,
-        cluster_wide.chain(namespaces.map(|namespace| create("/api/v1/namespaces".to_owned(), "kubectl", namespace))),
+        cluster_wide.chain(namespaces.map(|namespace| create("/api/v1/namespaces", "kubectl", namespace))),
     )
     .await?;
     let pods = 0..objects::NODES * objects::PODS_PER_NODE;
@@ -88,19 +88,17 @@ pub async fn merge_patch(client: &Client, path: &str, body: Value) -> Result<()>
 pub async fn create_all(client: &Client, collection: &str, objects: Vec<Value>) -> Result<()> {
     write(
         client,
-        objects
-            .into_iter()
-            .map(|object| create(collection.to_owned(), "kubectl", object)),
+        objects.into_iter().map(|object| create(collection, "kubectl", object)),
     )
     .await
 }
 
 fn in_namespace(group: &str, plural: &str, manager: &str, object: Value) -> Write {
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
-    create(format!("{group}/namespaces/{namespace}/{plural}"), manager, object)
+    create(&format!("{group}/namespaces/{namespace}/{plural}"), manager, object)
 }
 
-fn create(collection: String, manager: &str, body: Value) -> Write {
+fn create(collection: &str, manager: &str, body: Value) -> Write {
     Write {
         method: Method::POST,
         path: format!("{collection}?fieldManager={manager}"),

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    super::{Capture, Content, Endpoint, Inputs, LinkKind, Pod, PodPhase, Program, build, dump, dump_tables},
+    super::{
+        Capture, Content, Endpoint, Inputs, LinkKind, Pod, PodPhase, Program, build, build_after, dump, dump_tables,
+    },
     labelled, local, ready, remote, service, shop, slice,
 };
 
@@ -22,12 +24,20 @@ const ADDRESSES: [&str; 8] = [
 ];
 
 #[test]
-fn the_order_of_lists_and_a_second_build_change_nothing() {
+fn the_order_of_lists_and_an_earlier_build_change_nothing() {
+    let mut last = Content::default();
     for seed in 1..=WORLDS {
         let mut random = Random(seed);
         let inputs = world(&mut random);
         let content = build(&inputs);
         assert_eq!(build(&inputs), content, "seed {seed}: a second build");
+        let mut fewer = inputs.clone();
+        fewer.pods.pop_first();
+        fewer.endpoint_slices.pop_last();
+        for earlier in [&last, &build(&fewer)] {
+            assert_eq!(build_after(earlier, &inputs), content, "seed {seed}: after another");
+        }
+        last.clone_from(&content);
         let shuffled = build(&shuffle(inputs, &mut random));
         assert_eq!(dump(&shuffled), dump(&content), "seed {seed}: lists in another order");
         assert_eq!(

@@ -150,7 +150,7 @@ impl Node {
         .with_context(|| format!("see {}", self.dir.join("containerd.log").display()))
     }
 
-    /// Starts the kubelet and kube-proxy; see [`Node::wait_for_proxy`].
+    /// Starts the kubelet and kube-proxy, and does not wait for them.
     ///
     /// # Errors
     /// If one cannot be started.

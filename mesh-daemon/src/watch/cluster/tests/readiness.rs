@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use prometheus::{Registry, TextEncoder};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::LocalSet};
 
 use super::{
     super::{Cluster, kind::Said, raw::Raw, trouble::Trouble},
@@ -24,6 +24,7 @@ struct Opened {
     cluster: Cluster,
     readiness: Readiness,
     registry: Registry,
+    _tasks: LocalSet,
 }
 
 async fn open() -> Opened {
@@ -44,6 +45,9 @@ async fn open() -> Opened {
     let (readiness, registry) = (Readiness::default(), Registry::new());
     let (_, acks) = watch::channel(None);
     let metrics = Metrics::new(&registry);
+    // the status writer is spawned there, and has nothing to do here
+    let tasks = LocalSet::new();
+    let _entered = tasks.enter();
     let cluster = Cluster::open(source, &options, acks, &readiness, &metrics)
         .await
         .unwrap();
@@ -51,6 +55,7 @@ async fn open() -> Opened {
         cluster,
         readiness,
         registry,
+        _tasks: tasks,
     }
 }
 
@@ -74,7 +79,9 @@ impl Opened {
             sentence: sentence.to_owned(),
             retry_after: None,
         };
-        assert!(!self.cluster.take(kind, Said::Failed(trouble)));
+        // news only as long as something else may serve, and say why
+        let is_news = !self.cluster.is_complete();
+        assert_eq!(self.cluster.take(kind, Said::Failed(trouble)), is_news);
     }
 }
 
