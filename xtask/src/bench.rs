@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{build_ebpf, command, kubernetes, setup};
+use crate::{command, demo, image, kubernetes, setup};
 
 /// What `cargo xtask bench` takes.
 #[derive(clap::Args)]
@@ -21,26 +21,23 @@ enum What {
     Churn,
 }
 
-/// Builds for release and measures.
+/// Builds what is measured, the daemon as its image has it, and measures.
 ///
 /// # Errors
 /// If something is missing, a build fails, or the measurement does not come to its end.
 pub fn run(args: &Args) -> Result<()> {
     command::step("setup", || setup::ensure(setup::Purpose::Cluster, false))?;
-    command::step("build-ebpf", || build_ebpf::run(&build_ebpf::Args::default()))?;
+    let daemon = image::daemon_program_folder()?;
     let kubernetes = command::step("kubernetes", kubernetes::build)?;
-    let mut build = command::cargo();
-    build.args(["build", "--release", "-p", "mesh-daemon", "-p", "mesh-tests", "--bins"]);
-    command::step("build for release", || command::run(&mut build))?;
-    let folder = command::target_dir().join("release");
+    command::step("build", || command::run(&mut demo::build_binaries()))?;
     let what = match args.what {
         What::Scale => "scale",
         What::Churn => "churn",
     };
     command::run(
-        command::program(folder.join("weft-bench"))
+        command::program(demo::bin_dir().join("weft-bench"))
             .arg(what)
-            .env("WEFT_BIN_DIR", &folder)
+            .env("WEFT_BIN_DIR", daemon)
             .env("WEFT_KUBE_DIR", kubernetes),
     )
 }

@@ -87,6 +87,15 @@ pub fn daemon() -> Result<PathBuf> {
     })
 }
 
+/// Makes the daemon's image, and returns the folder of the program in it: what is measured is what is shipped.
+///
+/// # Errors
+/// As [`daemon`].
+pub fn daemon_program_folder() -> Result<PathBuf> {
+    daemon()?;
+    Ok(program::daemon_folder(Platform::of_this_machine()?))
+}
+
 /// Makes the images that tests and the demo run in pods, and returns the archives' paths.
 ///
 /// # Errors

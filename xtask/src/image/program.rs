@@ -21,6 +21,8 @@ pub struct Platform {
 
 /// Keeps these builds apart: their flags would make every other build start anew, and theirs after it.
 const FOLDER: &str = "static";
+/// The daemon's package and program.
+const DAEMON: &str = "mesh-daemon";
 /// The whole of libc goes into the program, getaddrinfo included.
 const STATIC: &str = "-C target-feature=+crt-static";
 
@@ -45,11 +47,16 @@ impl Platform {
 /// If it cannot be built, or is not static.
 pub fn daemon(platform: Platform) -> Result<Vec<u8>> {
     let mut cargo = cargo(platform);
-    cargo.args(["--release", "--package", "mesh-daemon", "--bin", "mesh-daemon"]);
+    cargo.args(["--release", "--package", DAEMON, "--bin", DAEMON]);
     // half of the size, and a backtrace still names the functions
     cargo.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
     command::run(&mut cargo)?;
-    checked_static(&built(platform, "release", "mesh-daemon"))
+    checked_static(&built(platform, "release", DAEMON))
+}
+
+/// The folder of the optimised daemon, once [`daemon`] has built it.
+pub fn daemon_folder(platform: Platform) -> PathBuf {
+    folder().join(platform.target).join("release")
 }
 
 /// Programs of the crate mesh-tests, built the quick way, in the order of their names.
