@@ -84,9 +84,11 @@ pub(super) fn tell(clock: &Clock, name: &str) -> Result<Held> {
 /// Removes the cluster, and says so.
 ///
 /// # Errors
-/// If something is left.
+/// If something is left, or the cluster is not the demo's.
 pub fn down() -> Result<()> {
-    let existed = Kept::named(kept::NAME).down()?;
+    let kept = Kept::named(kept::NAME);
+    kept.refuse_unless_of_the_demo()?;
+    let existed = kept.down()?;
     println!(
         "{}",
         if existed {
@@ -157,6 +159,8 @@ impl Story<'_> {
             GUARD,
         ];
         self.cluster.kubectl(&daemons)?;
+        // kube-proxy may know of the last pod a moment later than the Deployment
+        self.all_are_met(3)?;
         println!("\n{LEGEND}\n\n{}", head());
         self.uncaptured("not captured")?;
         self.kubectl(&["label", "namespace", SHOP, &format!("{CAPTURE_LABEL}=enabled")])?;

@@ -41,6 +41,11 @@ fn a_kept_cluster_is_used_refuses_a_second_one_and_goes() {
         let second = weft_cluster(&name, &["up"], true)?;
         let said = String::from_utf8_lossy(&second.stderr).into_owned();
         ensure!(!second.status.success() && said.contains("is up already"), "{said}");
+        let demo = kept.0.refuse_unless_of_the_demo().err().map(|error| error.to_string());
+        ensure!(
+            demo.as_ref().is_some_and(|said| said.contains("is not the demo's")),
+            "{demo:?}"
+        );
         goes(&name)
     })();
     drop(kept);

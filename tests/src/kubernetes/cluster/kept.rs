@@ -25,7 +25,7 @@ use crate::{
 
 /// The name of the cluster that people use; with it, its folder is /run/weft-cluster.
 pub const NAME: &str = "cluster";
-/// Says whose cluster it is, as lines `pid …`, `checkout …`, `since …`, and `up` once it is.
+/// Says whose cluster it is, as lines `pid …`, `program …`, `checkout …`, `since …`, and `up` once it is.
 const OWNER: &str = "owner";
 /// The line of the owner's file that says that the cluster is up.
 const UP: &str = "up";
@@ -120,6 +120,19 @@ impl Kept {
             forward,
             up: (owner, format!("{state}{UP}\n")),
         })
+    }
+
+    /// Refuses to take a cluster that somebody set up by itself for one of the demo.
+    ///
+    /// # Errors
+    /// If it is not the demo's.
+    pub fn refuse_unless_of_the_demo(&self) -> Result<()> {
+        match self.owner() {
+            Some(Owner { program, since, .. }) if program == PROGRAM => bail!(
+                "the cluster that is up (since {since}) is not the demo's, nothing was removed; `cargo xtask cluster down` removes it"
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// Removes it, also one that came up half. Returns whether there was anything.
@@ -226,8 +239,9 @@ fn owner_now() -> Result<String> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("?"));
     let since = Command::new("date").arg("+%F %T").output()?.stdout;
     Ok(format!(
-        "pid {}\ncheckout {}\nsince {}\n",
+        "pid {}\nprogram {}\ncheckout {}\nsince {}\n",
         std::process::id(),
+        fs::read_to_string("/proc/self/comm")?.trim(),
         checkout.display(),
         String::from_utf8_lossy(&since).trim()
     ))
@@ -236,6 +250,7 @@ fn owner_now() -> Result<String> {
 /// Whose cluster it is.
 struct Owner {
     pid: String,
+    program: String,
     checkout: String,
     since: String,
     up: bool,
@@ -249,6 +264,7 @@ impl Owner {
         };
         Self {
             pid: field("pid "),
+            program: field("program "),
             checkout: field("checkout "),
             since: field("since "),
             up: state.lines().any(|line| line == UP),
