@@ -12,7 +12,7 @@ use mesh_common::{
 };
 
 use super::{
-    AppProtocol, EndpointSlice, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, View, Workload,
+    AppProtocol, Endpoint, EndpointSlice, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, View, Workload,
     bounded::bounded,
 };
 use crate::ids::ObjectRef;
@@ -95,16 +95,20 @@ fn upstream(
     set_aside: &mut BTreeSet<SetAside>,
 ) -> Upstream {
     let mut app_protocol = port.app_protocol;
-    let mut endpoints = Vec::new();
+    let (mut ready, mut leaving) = (Vec::new(), Vec::new());
     for slice in slices {
         for slice_port in slice.ports.iter().filter(|slice_port| slice_port.name == port.name) {
             if app_protocol == AppProtocol::Detect {
                 app_protocol = slice_port.app_protocol;
             }
-            let ready = slice.endpoints.iter().filter(|endpoint| endpoint.ready);
-            for endpoint in ready.filter(|endpoint| endpoint.address.is_ipv4() == address.is_ipv4()) {
+            for endpoint in of_family(slice, address) {
+                let addresses = match (endpoint.ready, endpoint.serving && endpoint.terminating) {
+                    (true, _) => &mut ready,
+                    (false, true) => &mut leaving,
+                    (false, false) => continue,
+                };
                 if is_unicast(endpoint.address) {
-                    endpoints.push(SocketAddr::new(endpoint.address, slice_port.port));
+                    addresses.push(SocketAddr::new(endpoint.address, slice_port.port));
                 } else {
                     let detail = format!("endpoint {} is not an address of another host", endpoint.address);
                     set_aside.insert(aside(service, "invalid_endpoint", detail));
@@ -112,6 +116,8 @@ fn upstream(
             }
         }
     }
+    // as kube-proxy has it (KEP-1669): while every pod is on its way out, those that still serve do
+    let mut endpoints = if ready.is_empty() { leaving } else { ready };
     endpoints.sort_unstable();
     endpoints.dedup();
     let endpoints = endpoints
@@ -127,6 +133,11 @@ fn upstream(
         app_protocol,
         endpoints,
     }
+}
+
+fn of_family(slice: &EndpointSlice, like: IpAddr) -> impl Iterator<Item = &Endpoint> {
+    let endpoints = slice.endpoints.iter();
+    endpoints.filter(move |endpoint| endpoint.address.is_ipv4() == like.is_ipv4())
 }
 
 fn usable(inputs: &View<'_>, service: &ObjectRef, address: IpAddr, set_aside: &mut BTreeSet<SetAside>) -> bool {

@@ -55,6 +55,24 @@ fn only_ready_endpoints_serve_in_the_order_of_their_addresses() {
 }
 
 #[test]
+fn endpoints_on_their_way_out_serve_while_none_is_ready() {
+    let leaving = |address| Endpoint {
+        ready: false,
+        terminating: true,
+        ..ready(address)
+    };
+    let gone = Endpoint {
+        serving: false,
+        ..leaving("10.0.0.2")
+    };
+    let content = build(&web(&[leaving("10.0.0.3"), gone.clone(), leaving("10.0.0.1")]));
+    assert_eq!(endpoints(&content, AT_80), ["10.0.0.1:8080", "10.0.0.3:8080"]);
+    assert_eq!(steered(&content), ["10.96.0.1 80 2"]);
+    let content = build(&web(&[leaving("10.0.0.3"), gone, ready("10.0.0.4")]));
+    assert_eq!(endpoints(&content, AT_80), ["10.0.0.4:8080"]);
+}
+
+#[test]
 fn a_port_without_a_ready_endpoint_is_known_and_not_steered() {
     let unready = Endpoint {
         ready: false,
