@@ -23,14 +23,12 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    super::local::Condition,
+    super::local::{CONDITION_TYPE, Condition},
     desired::{Notice, Regarding},
     ledger::Key,
 };
 use crate::ids::{NodeName, ObjectRef};
 
-/// The condition's type: people look for it, and readiness gates name it.
-pub(super) const CONDITION_TYPE: &str = "weft.mesh/Captured";
 /// Who writes, in `managedFields`.
 const FIELD_MANAGER: &str = "weft-mesh-daemon";
 /// Who writes, in Events.
@@ -355,6 +353,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Write {
+    /// How many requests it takes at most, each of which costs a token: an Event about an object whose UID is unknown begins with a read of it.
+    pub(super) fn requests(&self) -> u32 {
+        match self {
+            Self::Event { notice, .. } if notice.regarding.uid.is_none() => 2,
+            Self::Condition { .. } | Self::Event { .. } => 1,
+        }
+    }
+
     /// What it is about.
     pub(super) fn key(&self) -> Key {
         match self {
