@@ -1,6 +1,6 @@
-//! Logging, and small helpers to register metrics. Metrics themselves belong to their room.
+//! Logging, errors in words, and small helpers to register metrics. Metrics themselves belong to their room.
 
-use std::{fmt, str::FromStr};
+use std::{error::Error, fmt, str::FromStr};
 
 use prometheus::{Registry, core::Collector};
 use tracing_subscriber::EnvFilter;
@@ -92,9 +92,47 @@ impl fmt::Display for LogFilter {
     }
 }
 
+/// An error and what caused it, as one line, each said once: libraries differ in whether an error repeats its source.
+pub fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Link {
+        text: &'static str,
+        source: Option<Box<Link>>,
+    }
+
+    #[test]
+    fn every_cause_is_said_once() {
+        for (texts, expected) in [
+            (&["no route"][..], "no route"),
+            (&["cannot connect", "no route"], "cannot connect: no route"),
+            (&["cannot connect: no route", "no route"], "cannot connect: no route"),
+            (&["a", "b", "b", "c"], "a: b: c"),
+        ] {
+            let link = texts
+                .iter()
+                .rev()
+                .fold(None, |source, text| Some(Box::new(Link { text, source })));
+            assert_eq!(causes(&*link.unwrap()), expected);
+        }
+    }
 
     #[test]
     fn the_client_library_is_quiet_unless_asked() {

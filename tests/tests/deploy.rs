@@ -215,7 +215,7 @@ fn every_flag_and_variable_is_one_that_the_daemon_reads() {
 }
 
 #[test]
-fn the_daemon_has_the_nodes_network_and_what_it_writes_outlives_it() {
+fn the_daemon_has_the_nodes_network_and_time_to_drain() {
     let pod = pod();
     assert_eq!(pod.host_network, Some(true));
     assert_eq!(pod.dns_policy.as_deref(), Some("Default"));
@@ -223,21 +223,35 @@ fn the_daemon_has_the_nodes_network_and_what_it_writes_outlives_it() {
     let tolerations = pod.tolerations.unwrap();
     assert!(tolerations[0].key.is_none() && tolerations[0].effect.is_none());
     assert_eq!(tolerations[0].operator.as_deref(), Some("Exists"));
-    let volumes = pod.volumes.unwrap().into_iter();
-    let paths: BTreeMap<_, _> = volumes
-        .map(|volume| (volume.name, volume.host_path.unwrap().path))
-        .collect();
-    for mount in container().volume_mounts.unwrap() {
-        assert_eq!(
-            paths[&mount.name], mount.mount_path,
-            "the same path inside as on the node"
-        );
-    }
-    let under = |argument: &str| paths.values().any(|path| default_of(argument).starts_with(path));
-    assert!(under("bpffs_dir") && under("admin_socket"), "{paths:?}");
     let drain = default_of("drain_timeout");
     let drain: i64 = drain.trim_end_matches('s').parse().unwrap();
     assert!(pod.termination_grace_period_seconds.unwrap() > drain);
+}
+
+#[test]
+fn what_the_daemon_writes_is_writable_and_outlives_it() {
+    let volumes = pod().volumes.unwrap().into_iter();
+    let paths: BTreeMap<_, _> = volumes
+        .map(|volume| (volume.name, volume.host_path.unwrap().path))
+        .collect();
+    let mounts = container().volume_mounts.unwrap();
+    for mount in &mounts {
+        let on_node = paths.get(&mount.name);
+        assert_eq!(on_node, Some(&mount.mount_path), "the same path inside as on the node");
+    }
+    assert_eq!(mounts.len(), paths.len(), "volumes without a mount: {paths:?}");
+    // the root file system is read-only
+    let is_kept = |path: &str| {
+        let mut writable = mounts.iter().filter(|mount| mount.read_only != Some(true));
+        writable.any(|mount| Path::new(path).starts_with(&mount.mount_path))
+    };
+    for argument in ["bpffs_dir", "admin_socket", "state_dir"] {
+        let path = default_of(argument);
+        assert!(
+            is_kept(&path),
+            "{argument}: {path} is under no writable mount of {paths:?}"
+        );
+    }
 }
 
 #[test]

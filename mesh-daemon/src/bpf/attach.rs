@@ -15,12 +15,13 @@ use aya::{
 use mesh_common::names::PROGRAM_REOPEN;
 
 use super::{
-    Error, error, filters,
+    Error, filters,
     pins::{self, Pins},
 };
 use crate::{
     config::AttachMode,
     model::{Attachment, Program},
+    telemetry::causes,
 };
 
 /// How programs are attached on this kernel.
@@ -184,7 +185,7 @@ pub fn attach_reopen(ebpf: &mut Ebpf) -> Result<SkLookupLink, Error> {
     let refused = |error: &dyn std::error::Error| Error::Attach {
         program: PROGRAM_REOPEN,
         interface: "(network namespace)".to_owned(),
-        reason: error::chain(error),
+        reason: causes(error),
     };
     let namespace = pins::network_namespace().map_err(|error| refused(&error))?;
     let program = reopen(ebpf)?;
@@ -252,6 +253,6 @@ fn refused(program: &'static str, interface: &str, error: &dyn std::error::Error
     Error::Attach {
         program,
         interface: interface.to_owned(),
-        reason: error::chain(error),
+        reason: causes(error),
     }
 }

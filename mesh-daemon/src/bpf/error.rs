@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::telemetry::causes;
+
 /// An error of this room.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -91,22 +93,7 @@ impl Error {
     pub(super) fn map(map: &'static str, error: &dyn std::error::Error) -> Self {
         Self::Map {
             map,
-            reason: chain(error),
+            reason: causes(error),
         }
     }
-}
-
-/// An error and its causes, joined: aya keeps the kernel's answer in the source.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        if !words.contains(&cause_words) {
-            words.push_str(": ");
-            words.push_str(&cause_words);
-        }
-        source = cause.source();
-    }
-    words
 }

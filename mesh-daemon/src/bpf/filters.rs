@@ -10,9 +10,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcOption};
 
 use super::{
-    Error, error,
+    Error,
     pins::{self, Pins},
 };
+use crate::telemetry::causes;
 
 /// Priority of our filter. Low numbers run first; 1 to 48 are left to CNIs, which use the first few.
 pub const PRIORITY: u16 = 49;
@@ -56,7 +57,7 @@ pub async fn attach(
     let refused = |error: &dyn std::error::Error| Error::Attach {
         program: name,
         interface: interface.to_owned(),
-        reason: error::chain(error),
+        reason: causes(error),
     };
     let standing = on_ingress(netlink, ifindex).await?;
     let slot = standing
@@ -107,7 +108,7 @@ pub async fn detach(netlink: &rtnetlink::Handle, pins: &Pins, ifindex: u32, inte
             .map_err(|error| Error::Attach {
                 program: "no program",
                 interface: interface.to_owned(),
-                reason: error::chain(&error),
+                reason: causes(&error),
             })?;
     }
     if pins.own_qdiscs().contains(&ifindex) {

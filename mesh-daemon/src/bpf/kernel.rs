@@ -17,13 +17,13 @@ use mesh_common::{
 use super::{
     Error, Metrics,
     attach::{self, Attached, Way},
-    error, object,
+    object,
     pins::{self, Pins},
     table::{KernelHash, KernelTrie, Table, reconcile},
 };
 use aya::programs::sk_lookup::SkLookupLink;
 
-use crate::{config::KernelSettings, model::Tables};
+use crate::{config::KernelSettings, model::Tables, telemetry::causes};
 
 /// The kernel half, loaded.
 pub struct Kernel {
@@ -90,7 +90,7 @@ impl Kernel {
         for name in names::MAPS {
             loader.map_pin_path(name, pins.map(name));
         }
-        let mut ebpf = loader.load(bytes).map_err(|error| Error::Load(error::chain(&error)))?;
+        let mut ebpf = loader.load(bytes).map_err(|error| Error::Load(causes(&error)))?;
         #[cfg(feature = "ebpf-log")]
         super::debug_log::start(&mut ebpf);
         for program in names::PROGRAMS {
@@ -98,12 +98,12 @@ impl Kernel {
                 .load()
                 .map_err(|error| Error::Program {
                     program,
-                    reason: error::chain(&error),
+                    reason: causes(&error),
                 })?;
         }
         attach::reopen(&mut ebpf)?.load().map_err(|error| Error::Program {
             program: names::PROGRAM_REOPEN,
-            reason: error::chain(&error),
+            reason: causes(&error),
         })?;
         let mut kernel = Self {
             attached: Attached::new(way, pins.clone(), netlink),

@@ -62,7 +62,7 @@ FILES
                           a restart does not end capture; removed by detach
   /run/weft/admin.sock    admin socket (--admin-socket); removed when the daemon ends
   /var/lib/weft           the last good state of the API server's objects (--state-dir), in
-                          objects-v1.json, for root only; it may be removed at any time
+                          objects.json, for root only; it may be removed at any time
   Besides files, in the node's network namespace: TC programs weft_from_... on its interfaces,
   routing rules 8, 9 and 10 (--rule-preference), routing table 100 (--route-table), and nftables
   table `inet weft`. The daemon leaves them for its successor; detach removes them.

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::ids::ObjectRef;
 
+/// The condition's type: people look for it, and readiness gates name it.
+pub(super) const CONDITION_TYPE: &str = "weft.mesh/Captured";
+
 /// Pods whose `spec.nodeName` is this node, by namespace and name.
 pub(super) type LocalPods = BTreeMap<ObjectRef, LocalPod>;
 
@@ -12,9 +15,9 @@ pub(super) type LocalPods = BTreeMap<ObjectRef, LocalPod>;
 pub(super) struct LocalPod {
     /// `metadata.uid`.
     pub(super) uid: String,
-    /// Whether `spec.readinessGates` asks for the condition `weft.mesh/Captured`.
+    /// Whether `spec.readinessGates` asks for the condition [`CONDITION_TYPE`].
     pub(super) is_gated: bool,
-    /// The condition `weft.mesh/Captured`, if `status.conditions` has it.
+    /// The condition [`CONDITION_TYPE`], if `status.conditions` has it.
     pub(super) captured: Option<Condition>,
 }
 

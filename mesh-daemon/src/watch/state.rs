@@ -19,10 +19,10 @@ use self::format::Stamp;
 use super::objects::Objects;
 use crate::{ids::NodeName, task};
 
-/// The file's name; its number is the format's version.
-const FILE: &str = "objects-v1.json";
+/// The file's name, the same for every version of the format, so that a daemon finds and replaces what another one wrote.
+const FILE: &str = "objects.json";
 /// Where it is written before it takes the file's place.
-const TEMPORARY: &str = "objects-v1.json.new";
+const TEMPORARY: &str = "objects.json.new";
 /// Largest file that is read: a hundred times what ten thousand pods take. A larger one is no state.
 const BYTES_MAX: u64 = 256 << 20;
 /// How far in the future a state may be dated: a clock that was set back by a day at most is a wrong time zone or a late NTP, and what the

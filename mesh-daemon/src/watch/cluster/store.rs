@@ -6,7 +6,7 @@ use super::{
     super::{
         convert::DEFAULT_NAMESPACE,
         document::{self, Converted},
-        local::{Condition, LocalPod, LocalPods},
+        local::{CONDITION_TYPE, Condition, LocalPod, LocalPods},
         objects::{Kind, Objects},
     },
     raw::Raw,
@@ -15,9 +15,6 @@ use crate::{
     ids::{NodeName, ObjectRef},
     model::SetAside,
 };
-
-/// The condition that the daemon writes to its node's pods.
-const CONDITION: &str = "weft.mesh/Captured";
 
 /// What the API server has said so far.
 #[derive(Debug)]
@@ -249,10 +246,10 @@ fn local(raw: &Raw, node: &NodeName) -> Option<LocalPod> {
     };
     let mut gates = list("/spec/readinessGates").into_iter().flatten();
     let mut conditions = list("/status/conditions").into_iter().flatten();
-    let captured = conditions.find(|condition| field(condition, "type") == CONDITION);
+    let captured = conditions.find(|condition| field(condition, "type") == CONDITION_TYPE);
     Some(LocalPod {
         uid: raw.meta("uid").to_owned(),
-        is_gated: gates.any(|gate| field(gate, "conditionType") == CONDITION),
+        is_gated: gates.any(|gate| field(gate, "conditionType") == CONDITION_TYPE),
         captured: captured.map(|condition| Condition {
             status: field(condition, "status"),
             reason: field(condition, "reason"),

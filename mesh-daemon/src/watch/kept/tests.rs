@@ -196,7 +196,7 @@ async fn a_state_that_is_refused_is_told_and_nothing_is_served() {
         panic!("{:?}", said(&bench));
     };
     assert!(
-        note.contains("objects-v1.json is not used: it is damaged: its checksum"),
+        note.contains("objects.json is not used: it is damaged: its checksum"),
         "{note}"
     );
     bench.list(named("new"));

@@ -109,7 +109,7 @@ fn what_is_saved_is_loaded() {
     assert_eq!(fs::read_dir(&place.directory).unwrap().count(), 1);
 }
 
-/// If this changes, a daemon of before could read it wrongly: raise the format's version, and the file's name with it.
+/// If this changes, a daemon of before could read it wrongly: raise the format's version.
 #[test]
 fn the_format_is_as_its_version_says() {
     let text = String::from_utf8(bytes()).unwrap();
@@ -131,6 +131,27 @@ fn the_format_is_as_its_version_says() {
         r#""endpoints":[{"address":"10.0.0.1","ready":true,"serving":true,"terminating":false}]}}}"#,
     );
     assert_eq!(body, expected);
+}
+
+#[test]
+fn what_another_version_wrote_is_found_refused_and_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = place(dir.path());
+    // the name that every version uses
+    let file = dir.path().join("objects.json");
+    fs::write(
+        &file,
+        r#"{"magic":"weft-state","version":2,"new":true}"#.to_owned() + "\n",
+    )
+    .unwrap();
+    let refused = place.load(SAVED_AT);
+    assert!(
+        matches!(refused, Err(Refused::Version { found: 2, known: 1 })),
+        "{refused:?}"
+    );
+    place.save(&stamp(), &objects()).unwrap();
+    assert_eq!(place.load(SAVED_AT).unwrap().unwrap().objects, objects());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing of it is left");
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! A token bucket: how many writes a node may send.
+//! A token bucket: how many requests a node may send.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time in which one token grows. A write costs the API server about as much as a kubelet's; 1,000 nodes that have something to say at
-/// once make 5,000 writes a second at most.
+/// Time in which one token grows. A request costs the API server about as much as a kubelet's; 1,000 nodes that have something to say
+/// at once make 5,000 requests a second at most.
 pub(super) const TOKEN_EVERY: Duration = Duration::from_millis(200);
 /// Most tokens: a Deployment's pods on one node change together, and people who wait for them see it at once.
 pub(super) const TOKENS_MAX: u32 = 20;
@@ -23,12 +23,12 @@ impl Bucket {
         Self { full_at: now }
     }
 
-    /// Takes a token.
+    /// Takes that many tokens, [`TOKENS_MAX`] at most, or none.
     ///
     /// # Errors
-    /// When there will be one, if there is none.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), Instant> {
-        let full_at = self.full_at.max(now) + TOKEN_EVERY;
+    /// When there will be as many, if there are fewer.
+    pub(super) fn take(&mut self, tokens: u32, now: Instant) -> Result<(), Instant> {
+        let full_at = self.full_at.max(now) + TOKEN_EVERY * tokens;
         let free_at = full_at - TOKEN_EVERY * TOKENS_MAX;
         if free_at > now {
             return Err(free_at);

@@ -12,10 +12,11 @@ use super::{
         convert::checked_name,
         local::{Condition, LocalPod, LocalPods},
     },
+    tellers::Tellers,
     verdict::{Tell, Verdict, verdict},
 };
 use crate::{
-    ids::ObjectRef,
+    ids::{NodeName, ObjectRef},
     model::{Ack, Capture, Content, NotCaptured, SetAside},
 };
 
@@ -66,6 +67,8 @@ pub(super) struct Notice {
     pub(super) note: String,
     /// When it is written.
     pub(super) wait: Wait,
+    /// The pod whose condition says the same: what the API's condition says already is no news.
+    pub(super) condition_of: Option<ObjectRef>,
 }
 
 /// What an Event is about.
@@ -87,12 +90,12 @@ pub(super) enum Wait {
     None,
     /// Until it has lasted.
     Lasting,
-    /// Until it has lasted, and some more, since every node is about to write the same.
+    /// Until it has lasted, and some more, since other nodes are about to write the same.
     Spread,
 }
 
-/// What the API should say now. Nothing before anything is applied.
-pub(super) fn desired(ack: Option<&Ack>, local: &LocalPods) -> Desired {
+/// What the daemon of this node should see to that the API says now. Nothing before anything is applied.
+pub(super) fn desired(node: &NodeName, ack: Option<&Ack>, local: &LocalPods) -> Desired {
     let Some(ack) = ack else {
         return Desired::default();
     };
@@ -118,14 +121,25 @@ pub(super) fn desired(ack: Option<&Ack>, local: &LocalPods) -> Desired {
             .extend(notice_of(name, pod, &verdict).map(|notice| (event_name(&notice, &pod.uid), notice)));
         desired.conditions.insert(name.clone(), wanted(pod, verdict));
     }
-    let set_aside = ack.snapshot.content.set_aside.iter();
-    let notices = set_aside.filter_map(|item| notice_aside(item, local));
-    desired.notices.extend(
-        notices
-            .take(SET_ASIDE_TOLD_MAX)
-            .map(|notice| (event_name(&notice, ""), notice)),
-    );
     desired
+        .notices
+        .extend(notices_aside(node, &ack.snapshot.content, local));
+    desired
+}
+
+/// Events about what is set aside, as far as they are this node's to tell: of its own pods, and of some of the objects that every node sees.
+fn notices_aside(node: &NodeName, content: &Content, local: &LocalPods) -> Vec<(ObjectRef, Notice)> {
+    if content.set_aside.is_empty() {
+        return Vec::new();
+    }
+    let nodes = content.workloads.values().filter_map(|workload| workload.node.as_ref());
+    let tellers = Tellers::new(nodes);
+    let notices = content.set_aside.iter().filter_map(|item| notice_aside(item, local));
+    notices
+        .take(SET_ASIDE_TOLD_MAX)
+        .map(|notice| (event_name(&notice, ""), notice))
+        .filter(|(name, notice)| notice.wait != Wait::Spread || tellers.has_to_tell(node, name))
+        .collect()
 }
 
 /// The UIDs of the pods behind this node's interfaces.
@@ -173,6 +187,7 @@ fn notice_of(name: &ObjectRef, pod: &LocalPod, verdict: &Verdict) -> Option<Noti
         action: "Capture",
         note: bounded(verdict.message.clone()),
         wait,
+        condition_of: Some(name.clone()),
     })
 }
 
@@ -209,6 +224,7 @@ fn notice_aside(item: &SetAside, local: &LocalPods) -> Option<Notice> {
         action: "Read",
         note: bounded(format!("{}: {}", item.reason, item.detail)),
         wait: if own.is_some() { Wait::Lasting } else { Wait::Spread },
+        condition_of: None,
     })
 }
 

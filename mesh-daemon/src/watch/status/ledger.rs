@@ -19,8 +19,8 @@ use crate::ids::ObjectRef;
 pub(super) const SHOWN_WITHIN: Duration = Duration::from_secs(30);
 /// How long a state must last before an Event tells it: pods start within seconds, and pass through most of these states.
 pub(super) const LASTING: Duration = Duration::from_secs(10);
-/// Most random time that a node waits before it tells about an object that every node sees: the first node's Event is there by then for
-/// nearly all of them, and the API server gets their attempts one after another.
+/// Most random time that a node waits before it tells about an object that every node sees: those that tell it do not meet, and what all
+/// of them have to tell after a change does not reach the API server at once.
 pub(super) const SPREAD_MAX: Duration = Duration::from_secs(10);
 /// How long a told Event stays told after its state has passed: who labels to and fro does not fill the API server's store.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
@@ -71,10 +71,12 @@ struct Written {
     until: Instant,
 }
 
-/// An Event that was wanted.
+/// An Event that is wanted, or was within [`FORGOTTEN_AFTER`].
 struct Told {
     due: Instant,
+    /// It was sent, or is no news.
     is_done: bool,
+    is_wanted: bool,
     wanted_last: Instant,
 }
 
@@ -107,21 +109,45 @@ impl Ledger {
                 .is_some_and(|wanted| wanted.uid != written.uid || wanted.shown.as_ref() == Some(&written.condition));
             !is_known && now < written.until
         });
-        for (name, notice) in &desired.notices {
-            let random = self.random;
+        self.desired = desired;
+        self.observe_notices(now);
+        let due: BTreeSet<_> = self.due(now).collect();
+        self.failures.retain(|key, _| due.contains(key));
+    }
+
+    fn observe_notices(&mut self, now: Instant) {
+        for (name, notice) in &self.desired.notices {
+            // after a restart, what an earlier daemon wrote and told
+            let is_said = self.is_said(notice);
             let told = self.told.entry(name.clone()).or_insert_with(|| Told {
-                due: now + wait(notice.wait, random),
-                is_done: false,
+                due: now,
+                is_done: is_said,
+                is_wanted: false,
                 wanted_last: now,
             });
+            // it lasts from when it last began
+            if !told.is_wanted {
+                told.due = now + wait(notice.wait, self.random);
+            }
+            told.is_wanted = true;
             told.wanted_last = now;
         }
         self.told.retain(|name, told| {
-            desired.notices.contains_key(name) || (told.is_done && now < told.wanted_last + FORGOTTEN_AFTER)
+            told.is_wanted = self.desired.notices.contains_key(name);
+            told.is_wanted || now < told.wanted_last + FORGOTTEN_AFTER
         });
-        self.desired = desired;
-        let due: BTreeSet<_> = self.due(now).collect();
-        self.failures.retain(|key, _| due.contains(key));
+    }
+
+    /// Whether the API says it already, as a pod's condition with this status and reason.
+    fn is_said(&self, notice: &Notice) -> bool {
+        let pod = notice.condition_of.as_ref();
+        pod.and_then(|pod| Some((pod, self.desired.conditions.get(pod)?)))
+            .is_some_and(|(pod, wanted)| {
+                let known = self.known(pod, wanted);
+                known.is_some_and(|known| {
+                    known.status == wanted.condition.status && known.reason == wanted.condition.reason
+                })
+            })
     }
 
     /// How many writes are due.
@@ -150,7 +176,8 @@ impl Ledger {
             return Next::Write(Box::new(write));
         }
         let pauses = self.due(now).filter_map(|key| self.paused_until(key.object(), now));
-        let lasting = self.told.values().filter(|told| !told.is_done).map(|told| told.due);
+        let is_waiting = |told: &&Told| told.is_wanted && !told.is_done;
+        let lasting = self.told.values().filter(is_waiting).map(|told| told.due);
         let shown = self.written.values().map(|written| written.until);
         let later = pauses.chain(lasting.chain(shown).filter(|at| *at > now)).min();
         later.map_or(Next::Idle, Next::At)

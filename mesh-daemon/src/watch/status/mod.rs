@@ -2,6 +2,7 @@
 
 mod verdict;
 mod desired;
+mod tellers;
 mod ledger;
 mod bucket;
 mod write;
@@ -47,11 +48,11 @@ pub(super) async fn run(
     let mut log = Log::default();
     loop {
         let looked = Instant::now();
-        let desired = desired::desired(acks.borrow_and_update().as_ref(), &local.borrow_and_update());
+        let desired = desired::desired(&node, acks.borrow_and_update().as_ref(), &local.borrow_and_update());
         ledger.observe(desired, looked);
         metrics.pending(ledger.pending(looked));
         let next = match ledger.next(looked) {
-            Next::Write(write) => match bucket.take(looked) {
+            Next::Write(write) => match bucket.take(write.requests(), looked) {
                 Ok(()) => Next::Write(write),
                 Err(free_at) => Next::At(free_at),
             },

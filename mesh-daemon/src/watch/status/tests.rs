@@ -1,6 +1,7 @@
 //! What is written when, tried: tables, a clock turned by hand, and an API server of our own.
 
 mod tables;
+mod tellers;
 mod ledger;
 mod api;
 mod writer;
@@ -19,6 +20,11 @@ use crate::{
 /// Pods' interface in these tests.
 const INTERFACE: u32 = 7;
 
+/// The node of the writer.
+fn node() -> NodeName {
+    NodeName("n1".into())
+}
+
 fn object(name: &str) -> ObjectRef {
     let (namespace, name) = name.split_once('/').unwrap();
     ObjectRef::new(namespace, name)
@@ -33,7 +39,7 @@ fn ack(captures: &[(&str, Capture)]) -> Ack {
             let workload = Workload {
                 uid: format!("uid-{}", pod.name),
                 name: pod.name.clone(),
-                node: Some(NodeName("n1".into())),
+                node: Some(node()),
                 interface: Some(*interface),
                 pod: pod.clone(),
             };

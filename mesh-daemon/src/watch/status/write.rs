@@ -23,14 +23,15 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    super::local::Condition,
+    super::local::{CONDITION_TYPE, Condition},
     desired::{Notice, Regarding},
     ledger::Key,
 };
-use crate::ids::{NodeName, ObjectRef};
+use crate::{
+    ids::{NodeName, ObjectRef},
+    telemetry::causes,
+};
 
-/// The condition's type: people look for it, and readiness gates name it.
-pub(super) const CONDITION_TYPE: &str = "weft.mesh/Captured";
 /// Who writes, in `managedFields`.
 const FIELD_MANAGER: &str = "weft-mesh-daemon";
 /// Who writes, in Events.
@@ -145,7 +146,7 @@ async fn ask(client: &kube::Client, mut request: Request<Body>) -> Result<Answer
     let answer = client
         .send(request)
         .await
-        .map_err(|error| format!("the API server cannot be reached: {}", chain(&error)))?;
+        .map_err(|error| format!("the API server cannot be reached: {}", causes(&error)))?;
     let (parts, body) = answer.into_parts();
     // a success is read as well, so that its connection can be used again
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
@@ -213,7 +214,7 @@ fn request(node: &NodeName, write: &Write, uid: Option<String>, now: Timestamp) 
             path.create(&params, body(node, write, uid, now)?.to_string().into_bytes())
         }
     };
-    Ok(request.map_err(|error| chain(&error))?.map(Body::from))
+    Ok(request.map_err(|error| causes(&error))?.map(Body::from))
 }
 
 fn body(node: &NodeName, write: &Write, uid_of_object: Option<String>, now: Timestamp) -> Result<Value, String> {
@@ -237,7 +238,7 @@ fn body(node: &NodeName, write: &Write, uid_of_object: Option<String>, now: Time
             Ok(json!({"metadata": {"uid": uid}, "status": {"conditions": [body]}}))
         }
         Write::Event { name, notice } => {
-            serde_json::to_value(event(node, name, notice, uid_of_object, now)).map_err(|error| chain(&error))
+            serde_json::to_value(event(node, name, notice, uid_of_object, now)).map_err(|error| causes(&error))
         }
     }
 }
@@ -346,15 +347,15 @@ fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
     value.parse().ok().map(Duration::from_secs)
 }
 
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.dedup();
-    texts.join(": ")
-}
-
 impl Write {
+    /// How many requests it takes at most, each of which costs a token: an Event about an object whose UID is unknown begins with a read of it.
+    pub(super) fn requests(&self) -> u32 {
+        match self {
+            Self::Event { notice, .. } if notice.regarding.uid.is_none() => 2,
+            Self::Condition { .. } | Self::Event { .. } => 1,
+        }
+    }
+
     /// What it is about.
     pub(super) fn key(&self) -> Key {
         match self {

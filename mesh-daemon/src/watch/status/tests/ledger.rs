@@ -14,7 +14,7 @@ use super::{
         },
         write::{Outcome, Trouble, Write},
     },
-    INTERFACE, ack, aside, locals, object,
+    INTERFACE, ack, aside, condition, locals, node, object,
 };
 use crate::{
     model::{Ack, Capture, NotCaptured},
@@ -43,7 +43,8 @@ impl Turned {
     }
 
     fn look(&mut self, applied: &Ack) {
-        self.ledger.observe(desired(Some(applied), &self.pods), self.now);
+        self.ledger
+            .observe(desired(&node(), Some(applied), &self.pods), self.now);
     }
 
     fn turn(&mut self, by: Duration) {
@@ -78,7 +79,7 @@ impl Turned {
 
     /// The watch shows what was written.
     fn show(&mut self, applied: &Ack) {
-        for (name, wanted) in desired(Some(applied), &self.pods).conditions {
+        for (name, wanted) in desired(&node(), Some(applied), &self.pods).conditions {
             self.pods.get_mut(&name).unwrap().captured = Some(wanted.condition);
         }
     }
@@ -118,15 +119,92 @@ fn the_bucket_allows_a_burst_and_then_a_rate() {
     let mut now = Instant::now();
     let mut bucket = Bucket::new(now);
     for token in 0..TOKENS_MAX {
-        assert_eq!(bucket.take(now), Ok(()), "token {token}");
+        assert_eq!(bucket.take(1, now), Ok(()), "token {token}");
     }
-    assert_eq!(bucket.take(now), Err(now + TOKEN_EVERY));
+    assert_eq!(bucket.take(1, now), Err(now + TOKEN_EVERY));
     now += TOKEN_EVERY;
-    assert_eq!(bucket.take(now), Ok(()));
-    assert_eq!(bucket.take(now), Err(now + TOKEN_EVERY));
+    assert_eq!(bucket.take(1, now), Ok(()));
+    assert_eq!(bucket.take(1, now), Err(now + TOKEN_EVERY));
     now += TOKEN_EVERY * 1000;
-    let burst = (0..100).filter(|_| bucket.take(now).is_ok()).count();
+    let burst = (0..100).filter(|_| bucket.take(1, now).is_ok()).count();
     assert_eq!(burst, TOKENS_MAX as usize, "it does not grow beyond its size");
+}
+
+#[test]
+fn several_tokens_are_taken_together_or_not_at_all() {
+    let mut now = Instant::now();
+    let mut bucket = Bucket::new(now);
+    assert_eq!(bucket.take(TOKENS_MAX - 1, now), Ok(()));
+    assert_eq!(bucket.take(2, now), Err(now + TOKEN_EVERY));
+    assert_eq!(bucket.take(1, now), Ok(()), "the refused question took none");
+    now += TOKEN_EVERY * 2;
+    assert_eq!(bucket.take(2, now), Ok(()));
+    assert_eq!(bucket.take(1, now), Err(now + TOKEN_EVERY));
+}
+
+#[test]
+fn after_a_restart_nothing_is_told_that_the_api_says_already() {
+    let failing = Capture::Not(NotCaptured::HostNetwork);
+    for (capture, shown, expected) in [
+        (CAPTURED, None, &["web Captured", "event web Captured"][..]),
+        (CAPTURED, Some(("True", "Captured")), &["web Captured again"]),
+        (
+            CAPTURED,
+            Some(("False", "HeldBack")),
+            &["web Captured", "event web Captured"],
+        ),
+        (failing, Some(("False", "HostNetwork")), &["web HostNetwork again"]),
+        (
+            failing,
+            Some(("False", "NoAddress")),
+            &["web HostNetwork again", "event web CaptureFailed"],
+        ),
+        (
+            failing,
+            Some(("True", "HostNetwork")),
+            &["web HostNetwork", "event web CaptureFailed"],
+        ),
+        (NO_ADDRESS, Some(("False", "NoAddress")), &["web NoAddress again"]),
+        (
+            NO_ADDRESS,
+            Some(("True", "Captured")),
+            &["web NoAddress", "event web CaptureFailed"],
+        ),
+    ] {
+        let mut turned = Turned::new(&[POD]);
+        turned.pods.get_mut(&object(POD)).unwrap().captured = shown.map(|(status, reason)| condition(status, reason));
+        let applied = ack(&[(POD, capture)]);
+        turned.look(&applied);
+        // only the message is another than what was said before
+        let mut written = turned.write_all();
+        turned.show(&applied);
+        for _ in 0..3 {
+            turned.turn(LASTING);
+            turned.look(&applied);
+            written.extend(turned.write_all());
+        }
+        assert_eq!(written, expected, "{capture:?} {shown:?}");
+    }
+}
+
+#[test]
+fn a_failure_that_comes_and_goes_before_it_is_told_is_told_once_it_lasts() {
+    let mut turned = Turned::new(&[POD]);
+    let (failing, nobody) = (ack(&[(POD, NO_ADDRESS)]), ack(&[]));
+    turned.look(&failing);
+    assert_eq!(turned.write_all(), ["web NoAddress"]);
+    turned.show(&failing);
+    turned.look(&nobody);
+    assert_eq!(turned.ledger.pending(turned.now), 0);
+    turned.turn(LASTING);
+    turned.look(&nobody);
+    assert_eq!(turned.ledger.pending(turned.now), 0, "nobody wants it now");
+    // the API says it by now, and no Event ever did
+    turned.look(&failing);
+    assert_eq!(turned.next(), format!("in {} s", LASTING.as_secs()));
+    turned.turn(LASTING);
+    turned.look(&failing);
+    assert_eq!(turned.write_all(), ["event web CaptureFailed"]);
 }
 
 #[test]
@@ -226,11 +304,14 @@ fn an_event_is_told_again_only_after_its_state_was_gone_for_long() {
         turned.look(&captured);
         assert_eq!(turned.write_all(), Vec::<String>::new());
     }
-    turned.look(&nobody);
+    let off = ack(&[(POD, NOT_LABELLED)]);
+    turned.look(&off);
+    assert_eq!(turned.write_all(), ["web NotEnabled"]);
+    turned.show(&off);
     turned.turn(FORGOTTEN_AFTER);
-    turned.look(&nobody);
+    turned.look(&off);
     turned.look(&captured);
-    assert_eq!(turned.write_all(), ["event web Captured"]);
+    assert_eq!(turned.write_all(), ["web Captured", "event web Captured"]);
 }
 
 #[test]

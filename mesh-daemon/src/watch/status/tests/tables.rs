@@ -5,7 +5,7 @@ use super::{
         desired::{NOTE_BYTES_MAX, Notice, SET_ASIDE_TOLD_MAX, Wait, desired},
         verdict::{Tell, verdict},
     },
-    INTERFACE, ack, aside, condition, local, locals, object,
+    INTERFACE, ack, aside, condition, local, locals, node, object,
 };
 use crate::{
     model::{Ack, Capture, NotCaptured},
@@ -77,7 +77,7 @@ fn conditions_and_events_follow_the_verdicts() {
             },
         )]
         .into();
-        let found = desired(Some(&ack(&[(POD, capture)])), &pods);
+        let found = desired(&node(), Some(&ack(&[(POD, capture)])), &pods);
         let said = found.conditions.get(&object(POD));
         let said = said.map(|wanted| (wanted.condition.status.as_str(), wanted.condition.reason.as_str()));
         assert_eq!(
@@ -122,7 +122,7 @@ fn nobody_asked_so_nothing_is_said_unless_somebody_looks() {
             captured: captured.clone(),
             ..local(POD)
         };
-        let found = desired(Some(&ack(&[(POD, capture)])), &[(object(POD), pod)].into());
+        let found = desired(&node(), Some(&ack(&[(POD, capture)])), &[(object(POD), pod)].into());
         assert_eq!(
             found.conditions.contains_key(&object(POD)),
             expected,
@@ -140,10 +140,10 @@ fn nobody_asked_so_nothing_is_said_unless_somebody_looks() {
 
 #[test]
 fn nothing_is_said_before_anything_is_applied_and_of_pods_that_are_not_in_it() {
-    assert_eq!(desired(None, &locals(&[POD])), Default::default());
-    assert_eq!(desired(Some(&ack(&[])), &locals(&[POD])), Default::default());
+    assert_eq!(desired(&node(), None, &locals(&[POD])), Default::default());
+    assert_eq!(desired(&node(), Some(&ack(&[])), &locals(&[POD])), Default::default());
     let gone = ack(&[(POD, Capture::Captured(INTERFACE))]);
-    assert_eq!(desired(Some(&gone), &locals(&[])), Default::default());
+    assert_eq!(desired(&node(), Some(&gone), &locals(&[])), Default::default());
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn what_is_applied_for_an_earlier_pod_of_the_name_is_not_said_of_the_new_one() {
         captured: None,
     };
     assert_eq!(
-        desired(Some(&captured), &[(object(POD), new)].into()),
+        desired(&node(), Some(&captured), &[(object(POD), new)].into()),
         Default::default()
     );
-    let same = desired(Some(&captured), &locals(&[POD]));
+    let same = desired(&node(), Some(&captured), &locals(&[POD]));
     assert_eq!(same.conditions[&object(POD)].uid, "uid-web");
 }
 
@@ -166,7 +166,7 @@ fn what_is_applied_for_an_earlier_pod_of_the_name_is_not_said_of_the_new_one() {
 fn a_captured_pod_waits_for_its_program_and_for_the_ways_back() {
     let mut applied = ack(&[(POD, Capture::Captured(INTERFACE))]);
     let said = |applied: &Ack| {
-        let found = desired(Some(applied), &locals(&[POD]));
+        let found = desired(&node(), Some(applied), &locals(&[POD]));
         let condition = found.conditions[&object(POD)].condition.clone();
         let notice = found.notices.into_values().next().unwrap();
         assert_eq!(notice.note, condition.message);
@@ -198,7 +198,7 @@ fn a_captured_pod_waits_for_its_program_and_for_the_ways_back() {
 }
 
 fn notices(applied: &Ack, pods: &[&str]) -> Vec<(String, Notice)> {
-    let found = desired(Some(applied), &locals(pods));
+    let found = desired(&node(), Some(applied), &locals(pods));
     found
         .notices
         .into_iter()
@@ -270,7 +270,7 @@ fn every_node_gives_an_event_the_same_name_and_different_events_have_different_o
         },
     )]
     .into();
-    let (again, _) = desired(Some(&failed), &new).notices.pop_first().unwrap();
+    let (again, _) = desired(&node(), Some(&failed), &new).notices.pop_first().unwrap();
     assert_ne!(name(&failed, &[POD]), again.to_string());
     let long = format!("shop/{}", "a.".repeat(126) + "b");
     let event = name(&aside(&[("Service", &long)]), &[]);

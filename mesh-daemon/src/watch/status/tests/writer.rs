@@ -313,6 +313,26 @@ async fn what_is_set_aside_is_told_once_and_not_if_it_passes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reads_for_events_count_as_requests() {
+    with(&[], |running| async move {
+        let names: Vec<_> = (0..100).map(|number| format!("shop/s-{number}")).collect();
+        let items: Vec<_> = names.iter().map(|name| ("Service", name.as_str())).collect();
+        running.apply(aside(&items));
+        let seen = running.api.wait_for(200).await;
+        let begun = seen[0].at;
+        for (number, seen) in (1_u32..).zip(&seen) {
+            let allowed = seen.at.duration_since(begun).div_duration_f64(TOKEN_EVERY) + f64::from(TOKENS_MAX);
+            assert!(
+                f64::from(number) <= allowed + 0.5,
+                "{number} requests, {allowed} are allowed"
+            );
+        }
+        assert_eq!(seen.iter().filter(|seen| seen.line.starts_with("GET")).count(), 100);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_about_an_object_that_cannot_be_read_has_no_uid_and_none_is_about_one_that_is_gone() {
     for (code, requests, result) in [(404, 1, "gone"), (403, 2, "written")] {
         with(&[], |running| async move {
