@@ -314,10 +314,7 @@ impl Watch {
         let request = Requests::new(path(self.kind)).watch(&self.params(), &version);
         let response = match self.send(&asked, request).await {
             Ok(response) => response,
-            Err(trouble) => {
-                let state = State::Open(version);
-                return Err(failure(trouble, state));
-            }
+            Err(trouble) => return Err(failure(trouble, State::Open(version))),
         };
         if response.status().is_success() {
             let now = Instant::now();
@@ -338,8 +335,7 @@ impl Watch {
             Ok(Ok(Some(line))) => line,
             Ok(Ok(None)) => return self.over(&asked, version),
             Ok(Err(broken)) => {
-                let (trouble, state) = (asked.broken(&broken), State::Open(version));
-                return Err(failure(trouble, state));
+                return Err(failure(asked.broken(&broken), State::Open(version)));
             }
             Err(_) if self.up_at.take().is_some() => {
                 self.in_a_row.short = 0;
@@ -413,12 +409,10 @@ impl Watch {
 
     /// The server ends the watch in order: its time is over, or the server goes down.
     fn over(&mut self, asked: &Asked, version: String) -> Step {
-        let is_short = self
-            .stands_since
-            .is_none_or(|since| since.elapsed() < self.patience.short);
-        if !is_short {
+        let stood = self.stands_since.map_or(Duration::ZERO, |since| since.elapsed());
+        if stood >= self.patience.short {
             self.in_a_row.short = 0;
-            // the times are spread already
+            // what ends in its time is spread already
             if Instant::now() < self.ends_at {
                 self.spread();
             }

@@ -76,6 +76,6 @@ pub(super) fn watch_time(random: u64) -> u32 {
 }
 
 /// A time in a sentence.
-fn seconds(time: Duration) -> String {
+pub(super) fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs())
 }

@@ -120,7 +120,8 @@ pub(super) fn says_with(patience: Patience, answers: Vec<Answer>, expected: &[&s
     let done = async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let config = kube::Config::new(url.parse().unwrap());
+        let mut config = kube::Config::new(url.parse().unwrap());
+        config.default_retry = false;
         let server = Server {
             client: kube::Client::try_from(config).unwrap(),
             url: url.into(),
