@@ -67,6 +67,7 @@ pub(super) fn watch(server: Rc<Server>, kind: Kind, patience: Patience) -> Event
         wait_until: Some(now + share(patience.first_list, random.next())),
         random,
         stands_since: None,
+        heard_at: now,
         ends_at: now,
         up_at: None,
         in_a_row: InARow::default(),
@@ -91,6 +92,8 @@ struct Watch {
     wait_until: Option<Instant>,
     /// Since when changes are received without a failure.
     stands_since: Option<Instant>,
+    /// When a watch or a list's end last said something: that its version is of this history.
+    heard_at: Instant,
     /// When the server ends the watch as it was asked to.
     ends_at: Instant,
     /// When a watch counts as standing although those before it were short.
@@ -233,6 +236,7 @@ impl Watch {
                 None
             }
             After::Open(version) => {
+                self.heard();
                 self.state = State::Open(version);
                 Some(Said::Complete { stands: false })
             }
@@ -335,7 +339,8 @@ impl Watch {
             Ok(Ok(Some(line))) => line,
             Ok(Ok(None)) => return self.over(&asked, version),
             Ok(Err(broken)) => {
-                return Err(failure(asked.broken(&broken), State::Open(version)));
+                let state = self.go_on(version);
+                return Err(failure(asked.broken(&broken), state));
             }
             Err(_) if self.up_at.take().is_some() => {
                 self.in_a_row.short = 0;
@@ -343,7 +348,9 @@ impl Watch {
                 return Ok(Some(Said::Up));
             }
             Err(_) => {
-                self.silent(version);
+                self.in_a_row.short = 0;
+                self.spread();
+                self.state = self.go_on(version);
                 return Ok(None);
             }
         };
@@ -384,27 +391,25 @@ impl Watch {
         Ok(Some(said(object)))
     }
 
-    /// The watch said something: it is of this history.
     fn heard(&mut self) {
-        (self.in_a_row.silent, self.in_a_row.errors) = (0, 0);
+        self.heard_at = Instant::now();
+        self.in_a_row.errors = 0;
     }
 
-    /// The watch said nothing for too long: its connection is dead, its kind is quiet, or its version is one of the future.
-    fn silent(&mut self, version: String) {
-        self.in_a_row.short = 0;
-        self.in_a_row.silent += 1;
-        self.spread();
-        if self.in_a_row.silent < SILENT_MAX {
-            self.state = State::Open(version);
-            return;
+    /// After a watch, silence being no failure: another from its version on, or a list if so little was heard that the version may be one of the future.
+    fn go_on(&mut self, version: String) -> State {
+        let silent = self.heard_at.elapsed();
+        if silent < self.patience.silent.saturating_mul(SILENT_MAX) {
+            return State::Open(version);
         }
-        self.in_a_row.silent = 0;
+        self.heard_at = Instant::now();
         tracing::info!(
             kind = self.kind.plural(),
             since = version,
-            silent = ?self.patience.silent,
-            "the API server said nothing in {SILENT_MAX} watches, as of a quiet kind, or after a restored backup; listing again"
+            ?silent,
+            "the API server's watches say nothing, as of a quiet kind, or after a restored backup; listing again"
         );
+        State::Start
     }
 
     /// The server ends the watch in order: its time is over, or the server goes down.
@@ -420,11 +425,11 @@ impl Watch {
             self.in_a_row.short = self.in_a_row.short.saturating_add(1);
             if self.in_a_row.short >= SHORT_MAX {
                 let trouble = asked.cut("it ends watches right after they begin");
-                return Err(failure(trouble, State::Open(version)));
+                return Err(failure(trouble, self.go_on(version)));
             }
             self.pause(None);
         }
-        self.state = State::Open(version);
+        self.state = self.go_on(version);
         Ok(None)
     }
 
@@ -443,7 +448,6 @@ impl Watch {
             }
             // they pass, and the version stays good
             401 | 403 | 429 => Err(failure(asked.refusal(status), State::Open(version))),
-            // so do these, mostly
             500 | 502 | 503 if self.in_a_row.errors + 1 < REOPENED_MAX => {
                 self.in_a_row.errors += 1;
                 Err(failure(asked.refusal(status), State::Open(version)))

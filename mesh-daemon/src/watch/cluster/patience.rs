@@ -10,7 +10,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// How long a watch may be silent before it is opened again from where it was, which costs one request. Servers send a bookmark about every
 /// minute where etcd tells them how far it is, and about every ten minutes where not: silence once is no failure.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(120);
-/// Silent watches in a row after which the kind is listed again: after a restored backup a server takes a version that it has not reached for
+/// How many times that watches may say nothing, however they end, before the kind is listed again: after a restored backup a server takes a version that it has not reached for
 /// one of the future, and says nothing until it is reached.
 pub(super) const SILENT_MAX: u32 = 2;
 /// How long a server keeps a watch open: between these two, so that the watches of many nodes do not end together. Below five minutes, which
@@ -33,8 +33,6 @@ const REOPENED_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct InARow {
     /// Watches that ended right after they began: here lines between them do not count.
     pub(super) short: u32,
-    /// Watches that said nothing.
-    pub(super) silent: u32,
     /// Server errors where a watch was opened.
     pub(super) errors: u32,
 }

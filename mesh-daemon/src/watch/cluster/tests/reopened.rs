@@ -84,6 +84,26 @@ fn two_silent_watches_are_followed_by_a_list() {
         ],
         &["listing", "complete", "up", "up", "listing", "complete"],
     );
+    // something on the way ends them before they are silent for long enough
+    says(
+        vec![
+            answer(STREAM, end_of_list(3), Then::CutLate),
+            answer(&["resourceVersion=3"], "", Then::CutLate),
+            answer(&["resourceVersion=3"], "", Then::CutLate),
+            answer(STREAM, end_of_list(2), Then::Hang),
+        ],
+        &[
+            "listing",
+            "complete",
+            "failed disconnected",
+            "up",
+            "failed disconnected",
+            "up",
+            "failed disconnected",
+            "listing",
+            "complete",
+        ],
+    );
 }
 
 #[test]

@@ -24,6 +24,8 @@ use crate::{task, watch::objects::Kind};
 
 /// Far more than any case takes; only a broken build waits so long.
 const HANG_GUARD: Duration = Duration::from_secs(30);
+/// After this a connection is cut late: well before a watch takes it for silent.
+const IDLE: Duration = Duration::from_millis(1400);
 /// Far more than a loopback connection takes on a loaded machine, and short enough to be waited for.
 pub(super) const PATIENCE: Patience = Patience {
     stalled: Duration::from_secs(2),
@@ -51,6 +53,8 @@ pub(super) enum Then {
     Hang,
     /// The connection ends in the middle.
     Cut,
+    /// It does so after a while, as where a load balancer takes it for idle.
+    CutLate,
 }
 
 pub(super) const STREAM: &[&str] = &[
@@ -183,14 +187,16 @@ async fn serve(listener: TcpListener, answers: Rc<RefCell<VecDeque<Answer>>>, wr
         }
         let length = answer.body.len() + usize::from(answer.then != Then::End);
         let head = match answer.then {
-            Then::End | Then::Cut => format!("content-length: {length}\r\n"),
+            Then::End | Then::Cut | Then::CutLate => format!("content-length: {length}\r\n"),
             Then::Hang => String::new(),
         };
         let head = format!("HTTP/1.1 {} -\r\nconnection: close\r\n{head}\r\n", answer.status);
         let text = [head.as_bytes(), answer.body.as_bytes()].concat();
         let _ = connection.write_all(&text).await;
-        if answer.then == Then::Hang {
-            held.push(connection);
+        match answer.then {
+            Then::Hang => held.push(connection),
+            Then::CutLate => tokio::time::sleep(IDLE).await,
+            Then::End | Then::Cut => {}
         }
     }
 }
