@@ -8,13 +8,13 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-use super::super::Error;
+use super::{super::Error, patience::SILENT_AFTER};
 
 /// How long a connection may take to stand, TLS included. Longer than three SYNs are lost, shorter than people wait for an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may say nothing. Servers send a bookmark to each watch about every minute, so two minutes of silence are a dead
-/// connection; the watches look for the same themselves, this is for every other request.
-const READ_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a connection may say nothing. The watches look for silence themselves, and know what it means: this is longer, so that it is always
+/// they who say it, and is for whatever else does not look.
+pub(super) const READ_TIMEOUT: Duration = SILENT_AFTER.saturating_add(Duration::from_secs(60));
 /// How long a request may take to be written: requests are a few hundred bytes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -1,5 +1,5 @@
-//! The watch of one kind: a list, streamed or in pages, then its changes, for ever. Where history is gone it lists again; failures wait longer
-//! and longer.
+//! The watch of one kind: a list, streamed or in pages, then its changes, for ever. Where history is gone, or what is known may not be of it,
+//! it lists again; failures wait longer and longer.
 //!
 //! kube's own watcher is not used: it begins a broken streaming list again without saying so, so that an object deleted in between would
 //! stay for ever, and it opens a watch that ends at once again and again without a pause.
@@ -14,13 +14,14 @@ use kube::{
     client::Body,
     core::{Request as Requests, Status},
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{
     super::objects::Kind,
-    backoff::{Backoff, FIRST_MAX, Random, share},
+    backoff::{Backoff, Random, share},
     client::{Server, causes},
     lines::Lines,
+    patience::{InARow, Patience, REOPENED_MAX, SHORT_MAX, SILENT_MAX, seconds, watch_time},
     raw::Raw,
     trouble::{Asked, Trouble},
     wire::{Line, Page, is_end_of_list, is_older, path, refusal, status},
@@ -30,19 +31,6 @@ use super::{
 const PAGE_OBJECTS: u32 = 500;
 /// Largest page, in bytes: 500 objects of the largest kind that is usual, a hundred times over what they are.
 const PAGE_BYTES_MAX: usize = 256 << 20;
-/// How long an answer may take to begin, and how long a list may go without an object. A busy server answers within some seconds; one that
-/// lets a byte through now and then must not hold up the node.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// How long a watch may be silent. Servers send a bookmark about every minute: after two the connection is dead, and is opened again from
-/// where it was, which costs one request.
-const SILENT_AFTER: Duration = Duration::from_secs(120);
-/// How long a server keeps a watch open: between these two, so that the watches of many nodes do not end together. Below five minutes, which
-/// is where load balancers cut at the latest.
-const WATCH_MIN: Duration = Duration::from_secs(180);
-const WATCH_MAX: Duration = Duration::from_secs(290);
-/// A watch that ends sooner than this by itself did not end because its time was over: it is opened again with backoff.
-const WATCH_SHORT: Duration = Duration::from_secs(10);
-
 /// What a watch says.
 #[derive(Debug)]
 pub(super) enum Said {
@@ -50,8 +38,8 @@ pub(super) enum Said {
     Listing,
     /// An object of it.
     Listed(Raw),
-    /// It is complete.
-    Complete,
+    /// It is complete, and changes are received (`stands`), or are asked for next.
+    Complete { stands: bool },
     /// An object is new or changed.
     Applied(Raw),
     /// An object is gone.
@@ -62,32 +50,13 @@ pub(super) enum Said {
     Failed(Trouble),
 }
 
-/// How long is waited for a server: a test has less time.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    /// For the beginning of an answer, and for each object of a list.
-    pub(super) stalled: Duration,
-    /// For anything of a watch.
-    pub(super) silent: Duration,
-    /// Longest wait after the first failure.
-    pub(super) first_wait: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            stalled: STALLED_AFTER,
-            silent: SILENT_AFTER,
-            first_wait: FIRST_MAX,
-        }
-    }
-}
-
 /// A watch as a stream without an end.
 pub(super) type Events = Pin<Box<dyn Stream<Item = (Kind, Said)>>>;
 
 /// Starts a watch. Nothing is asked before it is polled, and nothing while it is not.
 pub(super) fn watch(server: Rc<Server>, kind: Kind, patience: Patience) -> Events {
+    let mut random = Random::new();
+    let now = Instant::now();
     let watch = Watch {
         server,
         kind,
@@ -95,9 +64,13 @@ pub(super) fn watch(server: Rc<Server>, kind: Kind, patience: Patience) -> Event
         state: State::Start,
         pages_once: false,
         backoff: Backoff::starting_at(patience.first_wait),
-        random: Random::new(),
-        wait_until: None,
+        wait_until: Some(now + share(patience.first_list, random.next())),
+        random,
         stands_since: None,
+        heard_at: now,
+        ends_at: now,
+        up_at: None,
+        in_a_row: InARow::default(),
     };
     Box::pin(stream::unfold(watch, |mut watch| async {
         let said = watch.next().await;
@@ -110,14 +83,22 @@ struct Watch {
     kind: Kind,
     patience: Patience,
     state: State,
-    /// The next list is in pages, since the last one that streamed stalled: as it does on a server that has never heard of streaming.
+    /// The next list is in pages, since the last one that streamed failed or stalled: as it does on a server that has never heard of streaming,
+    /// or whose etcd cannot tell it how far it is.
     pages_once: bool,
     backoff: Backoff,
     random: Random,
-    /// After a failure.
+    /// After a failure, or so that nodes spread out.
     wait_until: Option<Instant>,
     /// Since when changes are received without a failure.
     stands_since: Option<Instant>,
+    /// When a watch or a list's end last said something: that its version is of this history.
+    heard_at: Instant,
+    /// When the server ends the watch as it was asked to.
+    ends_at: Instant,
+    /// When a watch counts as standing although those before it were short.
+    up_at: Option<Instant>,
+    in_a_row: InARow,
 }
 
 /// What is next.
@@ -176,10 +157,17 @@ impl Watch {
         self.wait_until = Some(Instant::now() + wait);
     }
 
+    /// Waits a little, so that what happens to the watches of many nodes together does not make them ask together.
+    fn spread(&mut self) {
+        let wait = share(self.patience.reopened, self.random.next());
+        self.wait_until = Some(Instant::now() + wait);
+    }
+
     async fn step(&mut self) -> Step {
         match std::mem::replace(&mut self.state, State::Start) {
             State::Start => {
-                self.state = if self.pages_once || !self.server.streams.get() {
+                let in_pages = std::mem::take(&mut self.pages_once);
+                self.state = if in_pages || !self.server.streams.get() {
                     State::Page(None)
                 } else {
                     State::Stream
@@ -209,6 +197,7 @@ impl Watch {
             let status = refusal(response, self.patience.stalled).await;
             // the token of a page is too old: the list begins again, which is no failure
             if status.code == 410 && params.continue_token.is_some() {
+                self.pages_once = true;
                 self.pause(None);
                 return Ok(None);
             }
@@ -218,7 +207,10 @@ impl Watch {
         let body = match timeout(self.patience.stalled, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) => return Err(failed(asked.disconnected(&causes(&*error)))),
-            Err(_) => return Err(failed(asked.late("did not finish a page in 30 s"))),
+            Err(_) => {
+                let late = format!("did not finish a page in {}", seconds(self.patience.stalled));
+                return Err(failed(asked.late(&late)));
+            }
         };
         let page: Page = serde_json::from_slice(&body).map_err(|error| failed(asked.undecodable(&error)))?;
         let items = page.items.unwrap_or_default().into_iter();
@@ -244,23 +236,25 @@ impl Watch {
                 None
             }
             After::Open(version) => {
-                self.pages_once = false;
+                self.heard();
                 self.state = State::Open(version);
-                Some(Said::Complete)
+                Some(Said::Complete { stands: false })
             }
         }
     }
 
     async fn stream(&mut self) -> Step {
         let asked = self.asked("watch");
-        let failed = |trouble| failure(trouble, State::Start);
         let params = WatchParams {
             send_initial_events: true,
             ..self.params()
         };
         // no version: as new as the moment of the request, whichever of several servers answers
         let request = Requests::new(path(self.kind)).watch(&params, "");
-        let response = self.send(&asked, request).await.map_err(failed)?;
+        let response = match self.send(&asked, request).await {
+            Ok(response) => response,
+            Err(trouble) => return Err(self.no_stream(trouble)),
+        };
         if response.status().is_success() {
             self.state = State::Streaming(Lines::of(response.into_body()));
             return Ok(None);
@@ -277,35 +271,46 @@ impl Watch {
             self.state = State::Page(None);
             return Ok(None);
         }
-        Err(failed(asked.refusal(&status)))
+        Err(self.no_stream(asked.refusal(&status)))
     }
 
     async fn streaming(&mut self, mut lines: Lines) -> Step {
         let asked = self.asked("watch");
-        let failed = |trouble| failure(trouble, State::Start);
         let Ok(line) = timeout(self.patience.stalled, lines.next()).await else {
-            self.pages_once = true;
-            return Err(failed(asked.late("gave no object for 30 s in the middle of a list")));
+            let late = format!(
+                "gave no object for {} in the middle of a list",
+                seconds(self.patience.stalled)
+            );
+            return Err(self.no_stream(asked.late(&late)));
         };
-        let Line { event, object } = match line {
-            Ok(Some(line)) => serde_json::from_slice(&line).map_err(|error| failed(asked.undecodable(&error)))?,
-            Ok(None) => return Err(failed(asked.cut("in the middle of a list"))),
-            Err(broken) => return Err(failed(asked.broken(&broken))),
+        let decoded = match line {
+            Ok(Some(line)) => serde_json::from_slice(&line).map_err(|error| asked.undecodable(&error)),
+            Ok(None) => Err(asked.cut("in the middle of a list")),
+            Err(broken) => Err(asked.broken(&broken)),
         };
+        let Line { event, object } = decoded.map_err(|trouble| self.no_stream(trouble))?;
         let said = match event.as_str() {
             "ADDED" | "MODIFIED" => Some(Said::Listed(object)),
             "DELETED" => Some(Said::Deleted(object)),
             "BOOKMARK" if is_end_of_list(&object) => {
                 let version = object.meta("resourceVersion").to_owned();
                 self.stands_since = Some(Instant::now());
+                self.up_at = None;
+                self.heard();
                 self.state = State::Changes(lines, version);
-                return Ok(Some(Said::Complete));
+                return Ok(Some(Said::Complete { stands: true }));
             }
-            "ERROR" => return Err(failed(asked.refusal(&status(object)))),
+            "ERROR" => return Err(self.no_stream(asked.refusal(&status(object)))),
             _ => None,
         };
         self.state = State::Streaming(lines);
         Ok(said)
+    }
+
+    /// A streaming list failed: the next is in pages, once, unless that would fail just the same.
+    fn no_stream(&mut self, trouble: Trouble) -> Box<Failure> {
+        self.pages_once = trouble.is_of_the_answer();
+        failure(trouble, State::Start)
     }
 
     async fn open(&mut self, version: String) -> Step {
@@ -313,38 +318,40 @@ impl Watch {
         let request = Requests::new(path(self.kind)).watch(&self.params(), &version);
         let response = match self.send(&asked, request).await {
             Ok(response) => response,
-            Err(trouble) => {
-                let state = State::Open(version);
-                return Err(failure(trouble, state));
-            }
+            Err(trouble) => return Err(failure(trouble, State::Open(version))),
         };
         if response.status().is_success() {
-            self.stands_since = Some(Instant::now());
+            let now = Instant::now();
+            self.stands_since = Some(now);
             self.state = State::Changes(Lines::of(response.into_body()), version);
-            return Ok(Some(Said::Up));
+            // after short ones it has to last longer than they did
+            self.up_at = (self.in_a_row.short >= SHORT_MAX).then(|| now + self.patience.short);
+            return Ok(self.up_at.is_none().then_some(Said::Up));
         }
         self.ended(&asked, &refusal(response, self.patience.stalled).await, version)
     }
 
     async fn changes(&mut self, mut lines: Lines, version: String) -> Step {
         let asked = self.asked("watch");
-        let line = match timeout(self.patience.silent, lines.next()).await {
+        let silent_at = Instant::now() + self.patience.silent;
+        let until = self.up_at.map_or(silent_at, |at| at.min(silent_at));
+        let line = match timeout_at(until, lines.next()).await {
             Ok(Ok(Some(line))) => line,
-            Ok(Ok(None)) => {
-                // the usual end: its time is over
-                if self.stands_since.is_none_or(|since| since.elapsed() < WATCH_SHORT) {
-                    self.pause(None);
-                }
-                self.state = State::Open(version);
-                return Ok(None);
-            }
+            Ok(Ok(None)) => return self.over(&asked, version),
             Ok(Err(broken)) => {
-                let (trouble, state) = (asked.broken(&broken), State::Open(version));
-                return Err(failure(trouble, state));
+                let state = self.go_on(version);
+                return Err(failure(asked.broken(&broken), state));
+            }
+            Err(_) if self.up_at.take().is_some() => {
+                self.in_a_row.short = 0;
+                self.state = State::Changes(lines, version);
+                return Ok(Some(Said::Up));
             }
             Err(_) => {
-                let (trouble, state) = (asked.late("said nothing for 120 s"), State::Open(version));
-                return Err(failure(trouble, state));
+                self.in_a_row.short = 0;
+                self.spread();
+                self.state = self.go_on(version);
+                return Ok(None);
             }
         };
         // what does not decode is lost: only a list tells what it was
@@ -363,9 +370,10 @@ impl Watch {
                         to = now,
                         "the API server went back in time, as after a restored backup; listing again"
                     );
-                    self.state = State::Start;
+                    self.spread();
                     return Ok(None);
                 }
+                self.heard();
                 self.state = State::Changes(lines, now.to_owned());
                 return Ok(None);
             }
@@ -374,12 +382,55 @@ impl Watch {
                 return Ok(None);
             }
         };
+        self.heard();
         let now = match object.meta("resourceVersion") {
             "" => version,
             now => now.to_owned(),
         };
         self.state = State::Changes(lines, now);
         Ok(Some(said(object)))
+    }
+
+    fn heard(&mut self) {
+        self.heard_at = Instant::now();
+        self.in_a_row.errors = 0;
+    }
+
+    /// After a watch, silence being no failure: another from its version on, or a list if so little was heard that the version may be one of the future.
+    fn go_on(&mut self, version: String) -> State {
+        let silent = self.heard_at.elapsed();
+        if silent < self.patience.silent.saturating_mul(SILENT_MAX) {
+            return State::Open(version);
+        }
+        self.heard_at = Instant::now();
+        tracing::info!(
+            kind = self.kind.plural(),
+            since = version,
+            ?silent,
+            "the API server's watches say nothing, as of a quiet kind, or after a restored backup; listing again"
+        );
+        State::Start
+    }
+
+    /// The server ends the watch in order: its time is over, or the server goes down.
+    fn over(&mut self, asked: &Asked, version: String) -> Step {
+        let stood = self.stands_since.map_or(Duration::ZERO, |since| since.elapsed());
+        if stood >= self.patience.short {
+            self.in_a_row.short = 0;
+            // what ends in its time is spread already
+            if Instant::now() < self.ends_at {
+                self.spread();
+            }
+        } else {
+            self.in_a_row.short = self.in_a_row.short.saturating_add(1);
+            if self.in_a_row.short >= SHORT_MAX {
+                let trouble = asked.cut("it ends watches right after they begin");
+                return Err(failure(trouble, self.go_on(version)));
+            }
+            self.pause(None);
+        }
+        self.state = self.go_on(version);
+        Ok(None)
     }
 
     /// The server ends a watch, or refuses to open it.
@@ -396,9 +447,16 @@ impl Watch {
                 Ok(None)
             }
             // they pass, and the version stays good
-            401 | 403 | 429 | 500 | 502 | 503 => Err(failure(asked.refusal(status), State::Open(version))),
+            401 | 403 | 429 => Err(failure(asked.refusal(status), State::Open(version))),
+            500 | 502 | 503 if self.in_a_row.errors + 1 < REOPENED_MAX => {
+                self.in_a_row.errors += 1;
+                Err(failure(asked.refusal(status), State::Open(version)))
+            }
             // among them 504, which a server says of a version that it has not reached: after a restored backup it never will
-            _ => Err(failure(asked.refusal(status), State::Start)),
+            _ => {
+                self.in_a_row.errors = 0;
+                Err(failure(asked.refusal(status), State::Start))
+            }
         }
     }
 
@@ -411,14 +469,18 @@ impl Watch {
         match timeout(self.patience.stalled, self.server.client.send(request.map(Body::from))).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(asked.error(&error)),
-            Err(_) => Err(asked.late("did not answer within 30 s")),
+            Err(_) => {
+                let late = format!("did not answer within {}", seconds(self.patience.stalled));
+                Err(asked.late(&late))
+            }
         }
     }
 
     fn params(&mut self) -> WatchParams {
-        let seconds = (WATCH_MIN + share(WATCH_MAX - WATCH_MIN, self.random.next())).as_secs();
+        let time = watch_time(self.random.next());
+        self.ends_at = Instant::now() + Duration::from_secs(time.into());
         WatchParams {
-            timeout: u32::try_from(seconds).ok(),
+            timeout: Some(time),
             ..WatchParams::default()
         }
     }

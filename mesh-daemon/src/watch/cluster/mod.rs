@@ -5,6 +5,7 @@ mod client;
 mod kind;
 mod lines;
 mod metrics;
+mod patience;
 mod raw;
 mod store;
 mod trouble;
@@ -22,11 +23,7 @@ use futures_util::{
 };
 use tokio::sync::watch;
 
-use self::{
-    kind::{Patience, Said},
-    store::Store,
-    trouble::Trouble,
-};
+use self::{kind::Said, patience::Patience, store::Store, trouble::Trouble};
 use super::{
     ClusterSource, Error, Options,
     local::LocalPods,
@@ -68,6 +65,15 @@ struct List {
     item: Item,
     trouble: Option<Trouble>,
     was_begun: bool,
+    /// Whether its watch stood once: a list alone, of an account that may list and not watch, is not enough to be ready.
+    has_stood: bool,
+}
+
+impl List {
+    /// Whether it may come by itself.
+    fn may_pass(&self) -> bool {
+        self.trouble.as_ref().is_none_or(Trouble::may_pass)
+    }
 }
 
 impl Cluster {
@@ -84,6 +90,7 @@ impl Cluster {
                 item: readiness.item(format!("list of {}", kind.plural())),
                 trouble: None,
                 was_begun: false,
+                has_stood: false,
             };
             (kind, list)
         });
@@ -131,10 +138,12 @@ impl Cluster {
         self.store.objects()
     }
 
-    /// Tells what is still pending as ready, with this note: something else serves in its place.
+    /// Tells what is still pending as ready, with this note: something else serves in its place. Not so what only people can mend: it stays
+    /// pending with its sentence.
     pub(super) fn excuse(&mut self, note: &str) {
         self.excuse = Some(note.to_owned());
-        for item in self.lists.values().map(|list| &list.item).chain([&self.node_item]) {
+        let lists = self.lists.values().filter(|list| list.may_pass());
+        for item in lists.map(|list| &list.item).chain([&self.node_item]) {
             if !item.is_ready() {
                 item.ready_but(note);
             }
@@ -160,9 +169,11 @@ impl Cluster {
                 self.store.listed(kind, object);
                 return false;
             }
-            Said::Complete => {
+            Said::Complete { stands } => {
                 let changed = self.store.complete(kind);
-                self.up(kind);
+                if stands {
+                    self.up(kind);
+                }
                 changed
             }
             Said::Applied(object) => {
@@ -202,6 +213,7 @@ impl Cluster {
         self.metrics.up(kind, true);
         if let Some(list) = self.lists.get_mut(&kind) {
             list.item.ready();
+            list.has_stood = true;
             list.trouble = None;
         }
         self.tell();
@@ -212,13 +224,15 @@ impl Cluster {
         self.metrics.failure(kind, trouble.reason);
         let was_listed = self.store.was_listed(kind);
         if let Some(list) = self.lists.get_mut(&kind) {
-            if was_listed {
-                list.item
-                    .ready_but(format!("{}; what it said last holds on", trouble.sentence));
-            } else if let Some(excuse) = &self.excuse {
-                list.item.ready_but(excuse);
-            } else {
-                list.item.wait(&trouble.sentence);
+            let excuse = self.excuse.as_ref().filter(|_| trouble.may_pass());
+            match excuse {
+                // what was excused does not become unready because its list came before its watch
+                _ if list.has_stood || was_listed && excuse.is_some() => {
+                    let note = format!("{}; what it said last holds on", trouble.sentence);
+                    list.item.ready_but(note);
+                }
+                Some(excuse) => list.item.ready_but(excuse),
+                None => list.item.wait(&trouble.sentence),
             }
             list.trouble = Some(trouble);
         }

@@ -2,6 +2,7 @@
 
 mod order;
 mod readiness;
+mod reopened;
 mod server;
 mod stored;
 mod troubles;

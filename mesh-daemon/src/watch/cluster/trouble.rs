@@ -39,6 +39,27 @@ impl Trouble {
             retry_after: None,
         }
     }
+
+    /// Whether the server answered and the answer was no good, so that another question may be answered better. Who may not ask, asks too often,
+    /// or does not get through, is not helped by another question.
+    pub(super) fn is_of_the_answer(&self) -> bool {
+        let another_helps_not = [
+            "unauthorized",
+            "forbidden",
+            "not_found",
+            "too_many_requests",
+            "unreachable",
+            "credentials",
+            "tls",
+            "disconnected",
+        ];
+        !another_helps_not.contains(&self.reason)
+    }
+
+    /// Whether it passes by itself, as when a server is away: a server that is well and says no says so until somebody does what the sentence says.
+    pub(super) fn may_pass(&self) -> bool {
+        !["unauthorized", "forbidden", "not_found"].contains(&self.reason)
+    }
 }
 
 impl Asked {
@@ -63,7 +84,10 @@ impl Asked {
             return Trouble::new("tls", sentence);
         }
         if find(error, |kind| kind == io::ErrorKind::TimedOut) || cause.contains("deadline has elapsed") {
-            return self.late("did not answer in time");
+            return Trouble {
+                reason: "unreachable",
+                ..self.late("did not answer in time")
+            };
         }
         let sentence = format!(
             "the API server {url} cannot be reached: {cause}; see that it runs, and that this node can connect to that address"

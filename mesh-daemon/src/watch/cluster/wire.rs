@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Limited};
-use hyper::Response;
-use kube::{client::Body, core::Status};
+use hyper::{HeaderMap, Response, header::RETRY_AFTER};
+use kube::{
+    client::Body,
+    core::{Status, response::StatusDetails},
+};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -70,16 +73,36 @@ pub(super) fn status(object: Raw) -> Status {
     serde_json::from_value(object.0).unwrap_or_default()
 }
 
-/// What a refusal says; one that is no Status, as of a load balancer, has its code at least.
+/// What a refusal says; one that is no Status, as of a load balancer, has its code at least. How long to wait is taken from the head, where
+/// priority and fairness writes it, and else from the Status.
 pub(super) async fn refusal(response: Response<Body>, patience: Duration) -> Status {
     let code = response.status().as_u16();
+    let retry_after_seconds = retry_after(response.headers());
     let body = Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect();
-    let body = match timeout(patience, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        _ => return Status::default().with_code(code),
+    let mut status = match timeout(patience, body).await {
+        Ok(Ok(body)) => {
+            let body = body.to_bytes();
+            match serde_json::from_slice::<Status>(&body) {
+                Ok(status) if status.code != 0 => status,
+                _ => Status::failure(&String::from_utf8_lossy(&body), "").with_code(code),
+            }
+        }
+        _ => Status::default().with_code(code),
     };
-    match serde_json::from_slice::<Status>(&body) {
-        Ok(status) if status.code != 0 => status,
-        _ => Status::failure(&String::from_utf8_lossy(&body), "").with_code(code),
+    if let Some(retry_after_seconds) = retry_after_seconds {
+        status.details = Some(StatusDetails {
+            name: String::new(),
+            group: String::new(),
+            kind: String::new(),
+            uid: String::new(),
+            causes: Vec::new(),
+            retry_after_seconds,
+        });
     }
+    status
+}
+
+/// The seconds of a Retry-After; Kubernetes never writes a date there.
+fn retry_after(head: &HeaderMap) -> Option<u32> {
+    head.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }

@@ -70,12 +70,16 @@ impl Opened {
         for object in objects {
             assert!(!self.cluster.take(kind, Said::Listed(object)));
         }
-        self.cluster.take(kind, Said::Complete)
+        self.cluster.take(kind, Said::Complete { stands: true })
     }
 
     fn fail(&mut self, kind: Kind, sentence: &str) {
+        self.fail_for(kind, "unreachable", sentence);
+    }
+
+    fn fail_for(&mut self, kind: Kind, reason: &'static str, sentence: &str) {
         let trouble = Trouble {
-            reason: "forbidden",
+            reason,
             sentence: sentence.to_owned(),
             retry_after: None,
         };
@@ -121,7 +125,7 @@ async fn each_kind_is_pending_with_its_reason_until_its_first_list() {
         "weft_watch_up{kind=\"Pod\"} 1",
         "weft_watch_relists_total{kind=\"Pod\"} 1",
         "weft_watch_relists_total{kind=\"Node\"} 0",
-        "weft_watch_failures_total{kind=\"Pod\",reason=\"forbidden\"} 2",
+        "weft_watch_failures_total{kind=\"Pod\",reason=\"unreachable\"} 2",
         "weft_watch_events_total{kind=\"Pod\"} 1",
     ] {
         assert!(scrape.contains(line), "{line}\n{scrape}");
@@ -165,6 +169,57 @@ async fn what_is_excused_is_ready_until_it_is_known() {
     assert_eq!(opened.state("list of Pods"), excused);
     opened.list(Kind::Pod, Vec::new());
     assert_eq!(opened.state("list of Pods"), ready());
+}
+
+#[tokio::test]
+async fn what_people_must_mend_is_not_excused() {
+    for reason in ["unauthorized", "forbidden", "not_found"] {
+        let mut opened = open().await;
+        let pending = State::Pending(Some("mend it".into()));
+        opened.fail_for(Kind::Pod, reason, "mend it");
+        opened.cluster.excuse("the last state serves");
+        assert_eq!(opened.readiness.pending(), ["list of Pods"]);
+        assert_eq!(opened.state("list of Pods"), pending);
+        // also where it is found out later, until the server is away again
+        opened.fail_for(Kind::Service, reason, "mend it");
+        assert_eq!(opened.state("list of Services"), pending);
+        for passing in ["unreachable", "server_error", "timeout", "too_many_requests"] {
+            opened.fail_for(Kind::Service, passing, "away");
+            let excused = State::Ready(Some("the last state serves".into()));
+            assert_eq!(opened.state("list of Services"), excused, "{passing}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_without_a_watch_is_not_enough() {
+    let mut opened = open().await;
+    let listed = |opened: &mut Opened, kind| {
+        opened.cluster.take(kind, Said::Listing);
+        assert!(opened.cluster.take(kind, Said::Complete { stands: false }));
+    };
+    listed(&mut opened, Kind::Pod);
+    assert_eq!(opened.state("list of Pods"), State::Pending(None));
+    opened.fail_for(Kind::Pod, "forbidden", "may not watch");
+    assert_eq!(
+        opened.state("list of Pods"),
+        State::Pending(Some("may not watch".into()))
+    );
+    opened.cluster.take(Kind::Pod, Said::Up);
+    assert_eq!(opened.state("list of Pods"), ready());
+    opened.fail_for(Kind::Pod, "forbidden", "may not watch");
+    let holds_on = |why: &str| State::Ready(Some(format!("{why}; what it said last holds on")));
+    assert_eq!(opened.state("list of Pods"), holds_on("may not watch"));
+    // what was ready by its excuse stays so while its watch does not come at once
+    opened.cluster.excuse("the last state serves");
+    listed(&mut opened, Kind::Service);
+    opened.fail(Kind::Service, "away");
+    assert_eq!(opened.state("list of Services"), holds_on("away"));
+    opened.fail_for(Kind::Service, "forbidden", "may not watch");
+    assert_eq!(
+        opened.state("list of Services"),
+        State::Pending(Some("may not watch".into()))
+    );
 }
 
 #[tokio::test]

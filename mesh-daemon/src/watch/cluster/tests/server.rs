@@ -17,21 +17,27 @@ use tokio::{
 
 use super::super::{
     client::Server,
-    kind::{Patience, Said, watch},
+    kind::{Said, watch},
+    patience::Patience,
 };
 use crate::{task, watch::objects::Kind};
 
 /// Far more than any case takes; only a broken build waits so long.
 const HANG_GUARD: Duration = Duration::from_secs(30);
+/// After this a connection is cut late: well before a watch takes it for silent.
+const IDLE: Duration = Duration::from_millis(1400);
 /// Far more than a loopback connection takes on a loaded machine, and short enough to be waited for.
-const PATIENCE: Patience = Patience {
+pub(super) const PATIENCE: Patience = Patience {
     stalled: Duration::from_secs(2),
     silent: Duration::from_secs(2),
+    short: Duration::from_secs(2),
     first_wait: Duration::from_millis(5),
+    first_list: Duration::from_millis(5),
+    reopened: Duration::from_millis(5),
 };
 
 /// What the server does with one request.
-struct Answer {
+pub(super) struct Answer {
     /// What the request's target must contain.
     asked: &'static [&'static str],
     status: u16,
@@ -40,24 +46,26 @@ struct Answer {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Then {
+pub(super) enum Then {
     /// The answer ends as it should.
     End,
     /// Nothing more comes, and the connection stays.
     Hang,
     /// The connection ends in the middle.
     Cut,
+    /// It does so after a while, as where a load balancer takes it for idle.
+    CutLate,
 }
 
-const STREAM: &[&str] = &[
+pub(super) const STREAM: &[&str] = &[
     "watch=true",
     "sendInitialEvents=true",
     "resourceVersionMatch=NotOlderThan",
     "allowWatchBookmarks=true",
 ];
-const FIRST_PAGE: &[&str] = &["/api/v1/pods?", "limit=500"];
+pub(super) const FIRST_PAGE: &[&str] = &["/api/v1/pods?", "limit=500"];
 
-fn answer(asked: &'static [&'static str], body: impl Into<String>, then: Then) -> Answer {
+pub(super) fn answer(asked: &'static [&'static str], body: impl Into<String>, then: Then) -> Answer {
     let body = body.into();
     Answer {
         asked,
@@ -67,7 +75,7 @@ fn answer(asked: &'static [&'static str], body: impl Into<String>, then: Then) -
     }
 }
 
-fn refused(asked: &'static [&'static str], status: u16) -> Answer {
+pub(super) fn refused(asked: &'static [&'static str], status: u16) -> Answer {
     let body = format!(r#"{{"kind":"Status","code":{status},"message":"no","reason":""}}"#);
     Answer {
         status,
@@ -75,23 +83,23 @@ fn refused(asked: &'static [&'static str], status: u16) -> Answer {
     }
 }
 
-fn event(event: &str, name: &str, version: u64) -> String {
+pub(super) fn event(event: &str, name: &str, version: u64) -> String {
     format!(
         "{{\"type\":\"{event}\",\"object\":{{\"metadata\":{{\"name\":\"{name}\",\"resourceVersion\":\"{version}\"}}}}}}\n"
     )
 }
 
-fn end_of_list(version: u64) -> String {
+pub(super) fn end_of_list(version: u64) -> String {
     format!(
         "{{\"type\":\"BOOKMARK\",\"object\":{{\"metadata\":{{\"resourceVersion\":\"{version}\",\"annotations\":{{\"k8s.io/initial-events-end\":\"true\"}}}}}}}}\n"
     )
 }
 
-fn error(code: u16) -> String {
+pub(super) fn error(code: u16) -> String {
     format!("{{\"type\":\"ERROR\",\"object\":{{\"kind\":\"Status\",\"code\":{code},\"message\":\"gone\"}}}}\n")
 }
 
-fn page(names: &[&str], version: u64, next: &str) -> String {
+pub(super) fn page(names: &[&str], version: u64, next: &str) -> String {
     let items: Vec<_> = names
         .iter()
         .map(|name| format!(r#"{{"metadata":{{"name":"{name}"}}}}"#))
@@ -103,7 +111,12 @@ fn page(names: &[&str], version: u64, next: &str) -> String {
 }
 
 /// Gives these answers, and checks that the watch of Pods says these words.
-fn says(answers: Vec<Answer>, expected: &[&str]) {
+pub(super) fn says(answers: Vec<Answer>, expected: &[&str]) {
+    says_with(PATIENCE, answers, expected, Duration::ZERO);
+}
+
+/// The same with another patience, and checks that nothing more is said for a while.
+pub(super) fn says_with(patience: Patience, answers: Vec<Answer>, expected: &[&str], still: Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -111,7 +124,8 @@ fn says(answers: Vec<Answer>, expected: &[&str]) {
     let done = async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let config = kube::Config::new(url.parse().unwrap());
+        let mut config = kube::Config::new(url.parse().unwrap());
+        config.default_retry = false;
         let server = Server {
             client: kube::Client::try_from(config).unwrap(),
             url: url.into(),
@@ -120,13 +134,17 @@ fn says(answers: Vec<Answer>, expected: &[&str]) {
         let answers = Rc::new(RefCell::new(VecDeque::from(answers)));
         let wrong = Rc::new(RefCell::new(Vec::new()));
         let serving = task::scoped("server", serve(listener, Rc::clone(&answers), Rc::clone(&wrong)));
-        let mut events = watch(Rc::new(server), Kind::Pod, PATIENCE);
+        let mut events = watch(Rc::new(server), Kind::Pod, patience);
         let mut said = Vec::new();
         while said.len() < expected.len() {
             match timeout(HANG_GUARD, events.next()).await {
                 Ok(Some((_, event))) => said.push(word(&event)),
                 _ => break,
             }
+        }
+        if !still.is_zero() {
+            let more = timeout(still, events.next()).await;
+            assert!(more.is_err(), "{said:?}, and then {more:?}");
         }
         drop((events, serving));
         assert_eq!(*wrong.borrow(), [""; 0], "after {said:?}");
@@ -144,7 +162,7 @@ fn word(said: &Said) -> String {
     match said {
         Said::Listing => "listing".to_owned(),
         Said::Listed(raw) => format!("listed {}", raw.meta("name")),
-        Said::Complete => "complete".to_owned(),
+        Said::Complete { .. } => "complete".to_owned(),
         Said::Applied(raw) => format!("applied {}", raw.meta("name")),
         Said::Deleted(raw) => format!("deleted {}", raw.meta("name")),
         Said::Up => "up".to_owned(),
@@ -169,14 +187,16 @@ async fn serve(listener: TcpListener, answers: Rc<RefCell<VecDeque<Answer>>>, wr
         }
         let length = answer.body.len() + usize::from(answer.then != Then::End);
         let head = match answer.then {
-            Then::End | Then::Cut => format!("content-length: {length}\r\n"),
+            Then::End | Then::Cut | Then::CutLate => format!("content-length: {length}\r\n"),
             Then::Hang => String::new(),
         };
         let head = format!("HTTP/1.1 {} -\r\nconnection: close\r\n{head}\r\n", answer.status);
         let text = [head.as_bytes(), answer.body.as_bytes()].concat();
         let _ = connection.write_all(&text).await;
-        if answer.then == Then::Hang {
-            held.push(connection);
+        match answer.then {
+            Then::Hang => held.push(connection),
+            Then::CutLate => tokio::time::sleep(IDLE).await,
+            Then::End | Then::Cut => {}
         }
     }
 }
@@ -223,6 +243,8 @@ fn a_list_streams_and_changes_follow_from_where_it_ended() {
             "deleted a",
             "up",
             "applied c",
+            // two that ended at once
+            "failed cut_short",
             "up",
         ],
     );
@@ -289,7 +311,8 @@ fn refusals_are_told_and_tried_again() {
         vec![
             refused(STREAM, 403),
             refused(STREAM, 500),
-            answer(STREAM, end_of_list(3), Then::End),
+            // pages may do where streaming does not
+            answer(FIRST_PAGE, page(&["a"], 3, ""), Then::End),
             refused(&["resourceVersion=3"], 403),
             answer(&["resourceVersion=3"], "", Then::Hang),
         ],
@@ -299,6 +322,7 @@ fn refusals_are_told_and_tried_again() {
             "listing",
             "failed server_error",
             "listing",
+            "listed a",
             "complete",
             "failed forbidden",
             "up",
@@ -316,7 +340,9 @@ fn json_cut_in_half_loses_nothing() {
                 [event("ADDED", "a", 3), half(event("ADDED", "b", 4))].concat(),
                 Then::End,
             ),
+            refused(FIRST_PAGE, 503),
             answer(STREAM, event("ADDED", "a", 3), Then::End),
+            refused(FIRST_PAGE, 503),
             answer(
                 STREAM,
                 [event("ADDED", "a", 3), end_of_list(5), half(event("ADDED", "b", 6))].concat(),
@@ -335,8 +361,12 @@ fn json_cut_in_half_loses_nothing() {
             "listed a",
             "failed cut_short",
             "listing",
+            "failed server_error",
+            "listing",
             "listed a",
             "failed cut_short",
+            "listing",
+            "failed server_error",
             "listing",
             "listed a",
             "complete",
@@ -372,13 +402,15 @@ fn what_is_no_json_is_listed_again() {
     says(
         vec![
             answer(STREAM, "<html>\n", Then::End),
-            answer(STREAM, [end_of_list(5), "{]\n".to_owned()].concat(), Then::Hang),
+            answer(FIRST_PAGE, page(&[], 5, ""), Then::End),
+            answer(&["resourceVersion=5"], "{]\n", Then::Hang),
         ],
         &[
             "listing",
             "failed garbled",
             "listing",
             "complete",
+            "up",
             "failed garbled",
             "listing",
         ],
@@ -395,6 +427,7 @@ fn a_list_that_stalls_is_given_up_and_asked_for_in_pages() {
                 Then::Hang,
             ),
             answer(FIRST_PAGE, "{\"kind\":", Then::Hang),
+            refused(STREAM, 500),
             answer(FIRST_PAGE, page(&["a"], 3, ""), Then::End),
             // silent: opened again from where it was
             answer(&["watch=true", "resourceVersion=3"], "", Then::Hang),
@@ -409,10 +442,11 @@ fn a_list_that_stalls_is_given_up_and_asked_for_in_pages() {
             "listing",
             "failed timeout",
             "listing",
+            "failed server_error",
+            "listing",
             "listed a",
             "complete",
             "up",
-            "failed timeout",
             "up",
             "listing",
             "complete",

@@ -2,9 +2,13 @@
 
 use std::{rc::Rc, time::Duration};
 
-use kube::core::Status;
+use hyper::Response;
+use kube::{client::Body, core::Status};
 
-use super::super::trouble::{Asked, Trouble};
+use super::super::{
+    trouble::{Asked, Trouble},
+    wire::refusal,
+};
 use crate::watch::objects::Kind;
 
 fn asked() -> Asked {
@@ -53,6 +57,28 @@ fn refusals_say_what_to_do() {
     let mut slower = status(429);
     slower.details = serde_json::from_value(serde_json::json!({"retryAfterSeconds": 7})).unwrap();
     assert_eq!(asked().refusal(&slower).retry_after, Some(Duration::from_secs(7)));
+}
+
+#[tokio::test]
+async fn how_long_to_wait_is_in_the_head_or_in_the_status() {
+    for (head, body, seconds) in [
+        (Some("3"), r#"{"code":429,"details":{"retryAfterSeconds":7}}"#, Some(3)),
+        (None, r#"{"code":429,"details":{"retryAfterSeconds":7}}"#, Some(7)),
+        // priority and fairness
+        (Some("1"), "Too many requests, please try again later.\n", Some(1)),
+        (Some("Fri, 01 Jan 2027 00:00:00 GMT"), "", None),
+        (None, "", None),
+    ] {
+        let mut response = Response::builder().status(429);
+        if let Some(head) = head {
+            response = response.header("retry-after", head);
+        }
+        let response = response.body(Body::from(body.as_bytes().to_vec())).unwrap();
+        let trouble = asked().refusal(&refusal(response, Duration::from_secs(30)).await);
+        assert_eq!(trouble.reason, "too_many_requests");
+        let waits = seconds.map(Duration::from_secs);
+        assert_eq!(trouble.retry_after, waits, "{head:?} {body}");
+    }
 }
 
 #[test]
