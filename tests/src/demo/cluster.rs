@@ -249,12 +249,10 @@ impl Story<'_> {
             let seen = captured_connections(&self.metrics()?.since(&before)) > 0.0;
             Ok((seen == expected).then_some(()))
         })?;
-        if expected {
-            let condition = format!("--for=condition={CONDITION}");
-            self.cluster
-                .kubectl(&["--namespace", SHOP, "wait", &condition, "pod", "--all", GUARD])?;
-        }
-        Ok(())
+        let condition = format!("--for=condition={CONDITION}={expected}");
+        self.cluster
+            .kubectl(&["--namespace", SHOP, "wait", &condition, "pod", "--all", GUARD])
+            .map(drop)
     }
 
     /// Waits until the client has met so many servers.
