@@ -47,6 +47,9 @@ pub fn scale() -> Result<()> {
     let endpoints = u32::from(SERVICES) * u32::from(ENDPOINTS_PER_SERVICE);
     println!("{SERVICES} Services, {endpoints} endpoints, as many pods; {AIM}");
     println!("{}", figures::line("from start to ready", "s", &times));
-    println!("{}", figures::line("VmHWM after the first save of the state", "MiB", &memory));
+    println!(
+        "{}",
+        figures::line("VmHWM after the first save of the state", "MiB", &memory)
+    );
     Ok(())
 }

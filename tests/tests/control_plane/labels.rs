@@ -1,7 +1,7 @@
 //! A namespace relabelled faster than anyone can follow: the last word holds, in the data path and in the pods' conditions, and few writes
 //! tell it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -22,13 +22,24 @@ use crate::{Loads, captured, generation, report, say};
 
 /// How often the label comes and goes.
 const FLAPS: u64 = 100;
+/// In how much time.
+const WITHIN: Duration = Duration::from_secs(1);
+/// How often it is tried to be that fast, with each last word: the machine may be busy.
+const ATTEMPTS: u32 = 5;
+/// How long changes wait for quiet while more of them come: the daemon's usual `--debounce-max`.
+const MERGED: Duration = Duration::from_millis(100);
+/// Snapshots beside those of the changes that were merged: of the first change and of the last.
+const SNAPSHOTS_MORE: f64 = 3.0;
 /// The pods' condition.
 const CONDITION: &str = "weft.mesh/Captured";
 
-/// Relabels as fast as the API server lets us; the last word is `on`.
-fn flap(shop: &ClusterShop, on: bool) -> Result<()> {
+/// Relabels as fast as the API server lets us; the last word is `on`. Hands back how long that took.
+fn flap(shop: &ClusterShop, on: bool) -> Result<Duration> {
     shop.objects.plane.with_client(|client| async move {
         let namespaces: Api<Namespace> = Api::all(client);
+        // the connection is made before time is taken
+        namespaces.get_metadata(NAMESPACE).await?;
+        let start = Instant::now();
         for number in (0..FLAPS).rev() {
             let on = number.is_multiple_of(2) == on;
             let label = json!({"metadata": {"labels": {CAPTURE_LABEL: if on { "enabled" } else { "disabled" }}}});
@@ -36,7 +47,7 @@ fn flap(shop: &ClusterShop, on: bool) -> Result<()> {
                 .patch_metadata(NAMESPACE, &PatchParams::default(), &Patch::Merge(&label))
                 .await?;
         }
-        Ok(())
+        Ok(start.elapsed())
     })
 }
 
@@ -80,31 +91,49 @@ fn a_namespace_relabelled_100_times_in_a_second_ends_as_its_last_word_says_and_p
 fn relabelled(shop: &mut ClusterShop) -> Result<()> {
     wait_conditions(shop, "True")?;
     let loads = Loads::start(shop)?;
-    for (on, status) in [(false, "False"), (true, "True")] {
-        let before = shop.daemon(CHAOS_NODE)?.metrics()?;
-        let start = Instant::now();
-        flap(shop, on)?;
-        report(&format!("{FLAPS} labels of one namespace"), start.elapsed());
-        shop.wait_captured(on)?;
-        wait_conditions(shop, status)?;
-        report("first label to the last one's conditions", start.elapsed());
-        let snapshots = generation(&shop.daemon(CHAOS_NODE)?.metrics()?) - generation(&before);
-        let log = shop.objects.chaos.log();
-        let writes = log
-            .since(start)
-            .iter()
-            .filter(|request| request.verb() != "watch" && request.verb() != "list")
-            .count();
-        say(&format!(
-            "{snapshots} snapshots and {writes} writes of one daemon with two pods of its own"
-        ));
-        ensure!(snapshots <= 50.0, "{snapshots} snapshots were made of {FLAPS} changes");
-        let seconds = usize::try_from(start.elapsed().as_secs())?;
-        // two pods: at most a burst of 20, then five a second
-        ensure!(writes <= 20 + 5 * (seconds + 1), "{writes} writes in {seconds} s");
-        ensure!(to_count(snapshots) >= 1, "nothing was published");
+    let mut fastest = Duration::MAX;
+    for _ in 0..ATTEMPTS {
+        let took = [last_word_holds(shop, false)?, last_word_holds(shop, true)?];
+        fastest = took.into_iter().fold(fastest, Duration::min);
+        if fastest <= WITHIN {
+            break;
+        }
     }
+    report(&format!("{FLAPS} labels of one namespace, fastest"), fastest);
+    ensure!(fastest <= WITHIN, "the machine was too slow to try it: {fastest:?}");
     loads.all_answered().map(drop)
+}
+
+/// 100 labels, of which the last says this; how long the writing took.
+fn last_word_holds(shop: &mut ClusterShop, on: bool) -> Result<Duration> {
+    let before = shop.daemon(CHAOS_NODE)?.metrics()?;
+    let start = Instant::now();
+    let took = flap(shop, on)?;
+    report(&format!("{FLAPS} labels of one namespace"), took);
+    shop.wait_captured(on)?;
+    wait_conditions(shop, if on { "True" } else { "False" })?;
+    report("first label to the last one's conditions", start.elapsed());
+    let snapshots = generation(&shop.daemon(CHAOS_NODE)?.metrics()?) - generation(&before);
+    let log = shop.objects.chaos.log();
+    let writes = log
+        .since(start)
+        .iter()
+        .filter(|request| request.verb() != "watch" && request.verb() != "list")
+        .count();
+    // while changes come faster than they are waited for, one snapshot in 100 ms
+    let most = took.as_secs_f64() / MERGED.as_secs_f64() + SNAPSHOTS_MORE;
+    say(&format!(
+        "{snapshots} snapshots, {most:.0} at most, and {writes} writes of one daemon with two pods of its own"
+    ));
+    ensure!(
+        snapshots <= most,
+        "{snapshots} snapshots were made of {FLAPS} changes in {took:?}"
+    );
+    ensure!(to_count(snapshots) >= 1, "nothing was published");
+    let seconds = usize::try_from(start.elapsed().as_secs())?;
+    // two pods: at most a burst of 20, then five a second
+    ensure!(writes <= 20 + 5 * (seconds + 1), "{writes} writes in {seconds} s");
+    Ok(took)
 }
 
 /// What people see of it.

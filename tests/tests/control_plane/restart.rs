@@ -7,7 +7,10 @@ use mesh_tests::{
     bench::wait_for,
     client::{self, Version},
     daemon::{Daemon, DaemonOptions, HANG_GUARD, HEALTH_ADDR},
-    kubernetes::shop::{CHAOS_NODE, ClusterShop},
+    kubernetes::{
+        chaos::{Effect, Rule},
+        shop::{CHAOS_NODE, ClusterShop},
+    },
     shop::WEB4,
 };
 
@@ -99,5 +102,47 @@ fn a_damaged_state_is_refused_and_traffic_flows_unmeshed_until_the_lists_come() 
         shop.objects.chaos.clear();
         shop.daemon(CHAOS_NODE)?.wait_ready()?;
         shop.wait_captured(true)
+    });
+}
+
+#[test]
+fn a_kind_that_is_forbidden_is_served_from_the_state_and_keeps_the_daemon_from_being_ready() {
+    captured(|shop| {
+        kill_saved(shop)?;
+        shop.objects
+            .chaos
+            .set([Rule::all(Effect::Forbidden).of("endpointslices")]);
+        let daemon = Daemon::spawn(&shop.bench, CHAOS_NODE, &shop.objects, &DaemonOptions::default())?;
+        shop.daemons[CHAOS_NODE] = Some(daemon);
+        shop.wait_captured(true)?;
+        let loads = Loads::start(shop)?;
+        let said = wait_for("the trouble in /readyz", HANG_GUARD, || {
+            let (code, text) = shop.daemon(CHAOS_NODE)?.get(HEALTH_ADDR, "/readyz?verbose")?;
+            let missing: Vec<_> = ["EndpointSlices", "403", "ClusterRole", "serves the state of"]
+                .into_iter()
+                .filter(|word| !text.contains(word))
+                .collect();
+            ensure!(
+                missing.is_empty(),
+                "it answers {code} and does not say {missing:?}: {text}"
+            );
+            ensure!(code == 503, "it answers {code} though nobody lets it list: {text}");
+            Ok(Some(text))
+        })?;
+        say(&format!(
+            "/readyz: {}",
+            said.lines().find(|line| line.contains("403")).unwrap_or_default()
+        ));
+        shop.wait_captured(true)?;
+        ensure!(shop.daemon(CHAOS_NODE)?.metrics()?.sum(FROM_STATE, &[]) == 1.0);
+        shop.objects.chaos.clear();
+        let daemon = shop.daemon(CHAOS_NODE)?;
+        wait_for("readiness", BACKOFF_GUARD, || {
+            let (code, text) = daemon.get(HEALTH_ADDR, "/readyz?verbose")?;
+            ensure!(code == 200, "{text}");
+            Ok((daemon.metrics()?.sum(FROM_STATE, &[]) == 0.0).then_some(()))
+        })?;
+        shop.wait_captured(true)?;
+        loads.all_answered().map(drop)
     });
 }

@@ -182,7 +182,10 @@ fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
         let loads = Loads::start(shop)?;
         let status = |code, retry_after| Rule::all(Effect::Status { code, retry_after }).every(2);
         let faults = [
-            ("drip", Rule::all(Effect::Drip(Duration::from_secs(1)))),
+            (
+                "drip",
+                Rule::all(Effect::Drip(Duration::from_secs(1))).of("namespaces"),
+            ),
             ("stall", Rule::all(Effect::Stall)),
             (
                 "cut in the middle of a line",
@@ -204,7 +207,7 @@ fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
         ];
         let mut on = true;
         for (name, rule) in faults {
-            // a stall shows in nothing but that the daemon gives up; a drip stops short of that, some bytes into an object
+            // a stall shows in nothing but that the daemon gives up; a drip is over before that, some bytes into an object
             let (slow, met) = match name {
                 "drip" => (true, DRIPS),
                 "stall" => (true, 1),
@@ -237,7 +240,10 @@ fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
             if slow {
                 report(&format!("{name} begun to met and told"), start.elapsed());
                 let now = generation(&shop.daemon(CHAOS_NODE)?.metrics()?);
-                ensure!(now == published, "{name}: the change passed though the server did not let it");
+                ensure!(
+                    now == published,
+                    "{name}: the change passed though the server did not let it"
+                );
             }
             shop.objects.chaos.clear();
             let start = Instant::now();
@@ -331,7 +337,10 @@ fn make_huge(shop: &ClusterShop, pod: &Pod) -> Result<usize> {
             let mut head = head.clone();
             let value = "x".repeat(HUGE - attempt * LESS);
             head["spec"]["containers"][0]["env"] = json!([{"name": "HUGE", "value": value}]);
-            let made = match pods.create(&PostParams::default(), &serde_json::from_value(head)?).await {
+            let made = match pods
+                .create(&PostParams::default(), &serde_json::from_value(head)?)
+                .await
+            {
                 Ok(_) => {
                     pods.patch_status(&pod.name, &PatchParams::default(), &Patch::Merge(&status))
                         .await
@@ -340,8 +349,14 @@ fn make_huge(shop: &ClusterShop, pod: &Pod) -> Result<usize> {
             };
             match made {
                 Ok(made) => {
-                    say(&format!("refused {attempt} times; a string of {} bytes is stored", HUGE - attempt * LESS));
-                    ensure!(attempt > 0, "etcd takes more than {HUGE} bytes: this is not the largest object");
+                    say(&format!(
+                        "refused {attempt} times; a string of {} bytes is stored",
+                        HUGE - attempt * LESS
+                    ));
+                    ensure!(
+                        attempt > 0,
+                        "etcd takes more than {HUGE} bytes: this is not the largest object"
+                    );
                     return Ok(serde_json::to_vec(&made)?.len());
                 }
                 Err(refused) if refused.to_string().contains("too large") => {}
