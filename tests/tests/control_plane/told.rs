@@ -54,25 +54,26 @@ fn what_is_set_aside_and_what_is_not_asked_for_is_told_by_kubectl() {
     });
 }
 
-/// A Service that is not used as it is written.
+/// Endpoints of a Service that are not used as they are written.
 fn set_aside(shop: &mut ClusterShop) -> Result<()> {
     let start = Instant::now();
     let plane = &shop.objects.plane;
     plane.apply(BAD)?;
     let format = "--output=jsonpath={range .items[*]}{.reason} {.type} {.regarding.kind}/{.regarding.name} {.note}{\"\\n\"}{end}";
     // ten seconds until it lasts, ten more at random
-    let line = wait_for("an Event about the Service", 2 * HANG_GUARD, || {
+    let line = wait_for("an Event about the endpoints", 2 * HANG_GUARD, || {
         let events = plane.kubectl(&["--namespace", NAMESPACE, "get", "events.events.k8s.io", format])?;
         let found = events
             .lines()
-            .find(|line| line.starts_with("SetAside Warning Service/bad "));
+            .find(|line| line.starts_with("SetAside Warning EndpointSlice/bad-1 "));
         Ok(found.map(str::to_owned))
     })?;
     report("a bad endpoint to its Event", start.elapsed());
     say(&format!("kubectl get events: {line}"));
-    ensure!(line.contains("invalid_endpoint") && line.contains(WRONG), "{line}");
-    let described = plane.kubectl(&["--namespace", NAMESPACE, "describe", "service", "bad"])?;
+    ensure!(line.contains("invalid_address") && line.contains(WRONG), "{line}");
+    let described = plane.kubectl(&["--namespace", NAMESPACE, "describe", "endpointslice", "bad-1"])?;
     let (_, events) = described.split_once("Events:").unwrap_or_default();
+    say(&format!("kubectl describe: {}", events.trim()));
     ensure!(events.contains("SetAside") && events.contains(WRONG), "{described}");
     // both daemons see it; one Event tells it
     let events = plane.kubectl(&["--namespace", NAMESPACE, "get", "events.events.k8s.io", format])?;
@@ -80,7 +81,7 @@ fn set_aside(shop: &mut ClusterShop) -> Result<()> {
     ensure!(told == 1, "{told} Events tell it: {events}");
     let count = shop.daemon(CHAOS_NODE)?.metrics()?.sum(
         "weft_objects_set_aside",
-        &[("kind", "Service"), ("reason", "invalid_endpoint")],
+        &[("kind", "EndpointSlice"), ("reason", "invalid_address")],
     );
     ensure!(count == 1.0, "{count} are counted");
     Ok(())

@@ -182,10 +182,7 @@ fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
         let loads = Loads::start(shop)?;
         let status = |code, retry_after| Rule::all(Effect::Status { code, retry_after }).every(2);
         let faults = [
-            (
-                "drip",
-                Rule::all(Effect::Drip(Duration::from_secs(1))).of("namespaces"),
-            ),
+            ("drip", Rule::all(Effect::Drip(Duration::from_secs(1))).of("namespaces")),
             ("stall", Rule::all(Effect::Stall)),
             (
                 "cut in the middle of a line",
