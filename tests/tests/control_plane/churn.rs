@@ -35,8 +35,8 @@ const RATE_SHARE_MIN: f64 = 0.5;
 const ADDRESS: &str = "10.96.0.50";
 /// Most snapshots for each write: those that come within 10 ms of each other are merged, and each changes ten endpoints.
 const SNAPSHOTS_SHARE_MAX: f64 = 0.5;
-/// Least time between two snapshots while changes come all the time, in seconds: the daemon's usual `--debounce-after`.
-const SNAPSHOT_EVERY_MIN: f64 = 0.01;
+/// Least time between two snapshots on average, in seconds, whatever is written: twice the daemon's usual `--debounce-after`.
+const SNAPSHOT_EVERY_MIN: f64 = 0.02;
 /// Most seconds between the last change and its snapshot applied: what waits is merged, so that no queue grows while the churn lasts.
 const BEHIND_MAX: f64 = 5.0;
 /// KiB by which a daemon's memory may grow.
