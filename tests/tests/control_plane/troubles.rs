@@ -30,6 +30,8 @@ use crate::{Loads, WATCHES, captured, generation, report, say, tell, watches_up}
 const STALL_GUARD: Duration = Duration::from_secs(90);
 /// Guard of waits for a fault that is met while the daemon serves: its bound of 30 s, and as much again.
 const MET_GUARD: Duration = Duration::from_secs(60);
+/// Guard of waits that may last as long as the longest pause between two attempts, and then some.
+const BACKOFF_GUARD: Duration = Duration::from_secs(60);
 /// Bytes that dripped before the drip counts as met.
 const DRIPS: u32 = 3;
 /// EndpointSlices that do not fit in a page of 500.
@@ -244,7 +246,9 @@ fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
             }
             shop.objects.chaos.clear();
             let start = Instant::now();
-            shop.wait_captured(on).with_context(|| format!("after {name}"))?;
+            // the pauses between attempts have grown from fault to fault, up to 30 s
+            wait_for("the change", BACKOFF_GUARD, || shop.wait_captured(on).map(Some))
+                .with_context(|| format!("after {name}"))?;
             report(&format!("{name} over to the change seen"), start.elapsed());
         }
         loads.all_answered().map(drop)
