@@ -26,7 +26,7 @@ const FLAPS: u64 = 100;
 /// In how much time they should be written.
 const AIM: Duration = Duration::from_secs(1);
 /// In how much time they must be written at last, or nothing was tried; a busy machine needs some.
-const WITHIN: Duration = Duration::from_secs(3);
+const WITHIN: Duration = Duration::from_secs(5);
 /// How often it is tried to be that fast, with each last word.
 const ATTEMPTS: u32 = 3;
 /// Writes that are under way at a time; the last one comes alone.

@@ -182,77 +182,67 @@ fn cut(shop: &mut ClusterShop) -> Result<()> {
 fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
     captured(|shop| {
         let loads = Loads::start(shop)?;
+        let cut = |in_order| Rule::all(Effect::Cut { after: 100, in_order });
         let status = |code, retry_after| Rule::all(Effect::Status { code, retry_after }).every(2);
+        let drip = Rule::all(Effect::Drip(Duration::from_secs(1))).of("namespaces");
         let faults = [
-            ("drip", Rule::all(Effect::Drip(Duration::from_secs(1))).of("namespaces")),
+            ("drip", drip),
             ("stall", Rule::all(Effect::Stall)),
-            (
-                "cut in the middle of a line",
-                Rule::all(Effect::Cut {
-                    after: 100,
-                    in_order: false,
-                }),
-            ),
-            (
-                "cut as if at the end",
-                Rule::all(Effect::Cut {
-                    after: 100,
-                    in_order: true,
-                }),
-            ),
+            ("cut in the middle of a line", cut(false)),
+            ("cut as if at the end", cut(true)),
             ("500", status(500, None)),
             ("503", status(503, None)),
             ("429", status(429, Some(1))),
         ];
         let mut on = true;
         for (name, rule) in faults {
-            // a stall shows in nothing but that the daemon gives up; a drip is over before that, some bytes into an object
-            let (slow, met) = match name {
-                "drip" => (true, DRIPS),
-                "stall" => (true, 1),
-                _ => (false, 1),
-            };
-            let told: &[(&str, &str)] = if name == "stall" { &[("reason", "timeout")] } else { &[] };
-            let failures = |shop: &mut ClusterShop| -> Result<f64> {
-                let metrics = shop.daemon(CHAOS_NODE)?.metrics()?;
-                Ok(metrics.sum("weft_watch_failures_total", told))
-            };
-            let before = failures(shop)?;
-            let published = generation(&shop.daemon(CHAOS_NODE)?.metrics()?);
-            let start = Instant::now();
-            shop.objects.chaos.set([rule.clone()]);
-            if name == "stall" {
-                // lists are given up on after 30 s, watches that say nothing only after 120 s
-                shop.objects.chaos.expire_watches();
-            }
-            if name.chars().all(|digit| digit.is_ascii_digit()) {
-                // open watches know nothing of it
-                shop.objects.chaos.reset_connections();
-            }
             on = !on;
-            shop.objects.namespace(NAMESPACE, on.then_some("enabled"))?;
-            wait_for("the fault to be met", MET_GUARD, || {
-                let is_told = name == "drip" || failures(shop)? > before;
-                Ok((is_told && rule.met() >= met).then_some(()))
-            })
-            .with_context(|| name.to_owned())?;
-            if slow {
-                report(&format!("{name} begun to met and told"), start.elapsed());
-                let now = generation(&shop.daemon(CHAOS_NODE)?.metrics()?);
-                ensure!(
-                    now == published,
-                    "{name}: the change passed though the server did not let it"
-                );
-            }
-            shop.objects.chaos.clear();
-            let start = Instant::now();
-            // the pauses between attempts have grown from fault to fault, up to 30 s
-            wait_for("the change", BACKOFF_GUARD, || shop.wait_captured(on).map(Some))
-                .with_context(|| format!("after {name}"))?;
-            report(&format!("{name} over to the change seen"), start.elapsed());
+            label_under(shop, name, &rule, on).with_context(|| name.to_owned())?;
         }
         loads.all_answered().map(drop)
     });
+}
+
+/// The namespace's label changes under a fault that lasts until it is met, and is told if the daemon can know of it.
+fn label_under(shop: &mut ClusterShop, name: &str, rule: &Rule, on: bool) -> Result<()> {
+    // a stall shows in nothing but that the daemon gives up; a drip is over before that, some bytes into an object
+    let (met, told): (u32, Option<&[(&str, &str)]>) = match name {
+        "drip" => (DRIPS, None),
+        "stall" => (1, Some(&[("reason", "timeout")])),
+        _ => (1, Some(&[])),
+    };
+    let failures = |shop: &mut ClusterShop| -> Result<f64> {
+        let metrics = shop.daemon(CHAOS_NODE)?.metrics()?;
+        Ok(told.map_or(0.0, |told| metrics.sum("weft_watch_failures_total", told)))
+    };
+    let before = failures(shop)?;
+    let published = generation(&shop.daemon(CHAOS_NODE)?.metrics()?);
+    let start = Instant::now();
+    shop.objects.chaos.set([rule.clone()]);
+    if name == "stall" {
+        // lists are given up on after 30 s, watches that say nothing only after 120 s
+        shop.objects.chaos.expire_watches();
+    }
+    if name.chars().all(|digit| digit.is_ascii_digit()) {
+        // open watches know nothing of it
+        shop.objects.chaos.reset_connections();
+    }
+    shop.objects.namespace(NAMESPACE, on.then_some("enabled"))?;
+    wait_for("the fault to be met", MET_GUARD, || {
+        let is_told = told.is_none() || failures(shop)? > before;
+        Ok((is_told && rule.met() >= met).then_some(()))
+    })?;
+    report(&format!("{name} begun to met and told"), start.elapsed());
+    if ["drip", "stall"].contains(&name) {
+        let now = generation(&shop.daemon(CHAOS_NODE)?.metrics()?);
+        ensure!(now == published, "the change passed though the server did not let it");
+    }
+    shop.objects.chaos.clear();
+    let start = Instant::now();
+    // the pauses between attempts have grown from fault to fault, up to 30 s
+    wait_for("the change", BACKOFF_GUARD, || shop.wait_captured(on).map(Some))?;
+    report(&format!("{name} over to the change seen"), start.elapsed());
+    Ok(())
 }
 
 /// Lists do not stream: they come in pages of 500.
