@@ -109,95 +109,92 @@ fn no_storm(shop: &ClusterShop, start: Instant) -> Result<()> {
 }
 
 #[test]
-fn history_gone_connections_reset_and_changes_unseen_neither_flap_nor_storm_nor_stay_unseen() {
+fn what_changed_meanwhile_is_caught_up_with_at_once_and_whole() {
     captured(|shop| {
-        history_gone(shop).context("history gone")?;
-        closed_and_reset(shop).context("closed and reset")?;
-        changed_meanwhile(shop).context("changed meanwhile")
+        let loads = Loads::start(shop)?;
+        let before = shop.daemon(CHAOS_NODE)?.metrics()?;
+        shop.objects.chaos.refuse();
+        wait_for("a daemon that knows", HANG_GUARD, || {
+            Ok((watches_up(&shop.daemon(CHAOS_NODE)?.metrics()?) == 0.0).then_some(()))
+        })?;
+        // one server more and one fewer, unseen; the one that goes still runs, so that only its endpoint is gone
+        let new = shop.add_server(1)?;
+        let gone = "web-1";
+        let ips = shop.server(gone)?.pod.ips();
+        if let Some(web) = shop.services.get_mut("web") {
+            web.endpoints.retain(|ip| !ips.contains(ip));
+        }
+        shop.objects.delete_pod(gone)?;
+        shop.publish()?;
+        shop.objects.plane.stop_api_server();
+        shop.objects.plane.compact_history()?;
+        shop.objects.plane.start_api_server()?;
+        let unseen = shop.daemon(CHAOS_NODE)?.metrics()?;
+        ensure!(
+            generation(&unseen) == generation(&before),
+            "it published without having seen anything"
+        );
+        shop.objects.chaos.clear();
+        let start = Instant::now();
+        let load = Load::fresh(Version::Http1, WEB4);
+        wait_for("the new endpoint and not the old one", BACKOFF_GUARD, || {
+            let tally = shop.send(&load, 12)?;
+            Ok((tally.by_body.contains_key(&new) && !tally.by_body.contains_key(gone)).then_some(()))
+        })?;
+        report("server back to the endpoints that changed meanwhile", start.elapsed());
+        let relists = relists(&shop.daemon(CHAOS_NODE)?.metrics()?.since(&before));
+        ensure!(relists > 0.0, "nothing was listed again: the test proves nothing");
+        loads.all_answered().map(drop)
     });
 }
 
-/// What changed while the server was away is caught up with at once and whole.
-fn changed_meanwhile(shop: &mut ClusterShop) -> Result<()> {
-    let loads = Loads::start(shop)?;
-    let before = shop.daemon(CHAOS_NODE)?.metrics()?;
-    shop.objects.chaos.refuse();
-    wait_for("a daemon that knows", HANG_GUARD, || {
-        Ok((watches_up(&shop.daemon(CHAOS_NODE)?.metrics()?) == 0.0).then_some(()))
-    })?;
-    // one server more and one fewer, unseen; the one that goes still runs, so that only its endpoint is gone
-    let new = shop.add_server(1)?;
-    let gone = "web-1";
-    let ips = shop.server(gone)?.pod.ips();
-    if let Some(web) = shop.services.get_mut("web") {
-        web.endpoints.retain(|ip| !ips.contains(ip));
-    }
-    shop.objects.delete_pod(gone)?;
-    shop.publish()?;
-    shop.objects.plane.stop_api_server();
-    shop.objects.plane.compact_history()?;
-    shop.objects.plane.start_api_server()?;
-    let unseen = shop.daemon(CHAOS_NODE)?.metrics()?;
-    ensure!(
-        generation(&unseen) == generation(&before),
-        "it published without having seen anything"
-    );
-    shop.objects.chaos.clear();
-    let start = Instant::now();
-    let load = Load::fresh(Version::Http1, WEB4);
-    wait_for("the new endpoint and not the old one", BACKOFF_GUARD, || {
-        let tally = shop.send(&load, 12)?;
-        Ok((tally.by_body.contains_key(&new) && !tally.by_body.contains_key(gone)).then_some(()))
-    })?;
-    report("server back to the endpoints that changed meanwhile", start.elapsed());
-    let relists = relists(&shop.daemon(CHAOS_NODE)?.metrics()?.since(&before));
-    ensure!(relists > 0.0, "nothing was listed again: the test proves nothing");
-    loads.all_answered().map(drop)
-}
-
-/// A history that is gone in the middle of a watch is listed again without a flap.
-fn history_gone(shop: &mut ClusterShop) -> Result<()> {
-    wait_up(shop)?;
-    let loads = Loads::start(shop)?;
-    let (before, published) = (shop.daemon(CHAOS_NODE)?.metrics()?, generations(shop)?);
-    let start = Instant::now();
-    shop.objects.chaos.expire_watches();
-    wait_for("five lists", BACKOFF_GUARD, || {
-        let now = shop.daemon(CHAOS_NODE)?.metrics()?;
-        Ok((relists(&now.since(&before)) >= WATCHES && watches_up(&now) == WATCHES).then_some(()))
-    })?;
-    report("410 in every watch to all watches again", start.elapsed());
-    ensure_same(generations(shop)?, published)?;
-    // the same as an answer to the request itself, twice
-    shop.objects.chaos.set([Rule::all(Effect::Gone).watches().times(10)]);
-    shop.objects.chaos.close_watches();
-    wait_for("the watches", BACKOFF_GUARD, || {
-        let now = shop.daemon(CHAOS_NODE)?.metrics()?;
-        Ok((relists(&now.since(&before)) >= 2.0 * WATCHES && watches_up(&now) == WATCHES).then_some(()))
-    })?;
-    shop.objects.chaos.clear();
-    ensure_same(generations(shop)?, published)?;
-    no_storm(shop, start)?;
-    loads.all_answered().map(drop)
-}
-
-/// A server that closes and resets everything is not stormed.
-fn closed_and_reset(shop: &mut ClusterShop) -> Result<()> {
-    wait_up(shop)?;
-    let loads = Loads::start(shop)?;
-    let published = generations(shop)?;
-    let start = Instant::now();
-    let log = shop.objects.chaos.log().clone();
-    while start.elapsed() < STRETCH {
-        let asked = log.requests().len();
-        shop.objects.chaos.close_watches();
-        shop.objects.chaos.reset_connections();
-        wait_for("another request", BACKOFF_GUARD, || {
-            Ok((log.requests().len() > asked).then_some(()))
+#[test]
+fn a_history_that_is_gone_in_the_middle_of_a_watch_is_listed_again_without_a_flap() {
+    captured(|shop| {
+        wait_up(shop)?;
+        let loads = Loads::start(shop)?;
+        let (before, published) = (shop.daemon(CHAOS_NODE)?.metrics()?, generations(shop)?);
+        let start = Instant::now();
+        shop.objects.chaos.expire_watches();
+        wait_for("five lists", BACKOFF_GUARD, || {
+            let now = shop.daemon(CHAOS_NODE)?.metrics()?;
+            Ok((relists(&now.since(&before)) >= WATCHES && watches_up(&now) == WATCHES).then_some(()))
         })?;
-    }
-    no_storm(shop, start)?;
-    wait_up(shop)?;
-    ensure_same(generations(shop)?, published)?;
-    loads.all_answered().map(drop)
+        report("410 in every watch to all watches again", start.elapsed());
+        ensure_same(generations(shop)?, published)?;
+        // the same as an answer to the request itself, twice
+        shop.objects.chaos.set([Rule::all(Effect::Gone).watches().times(10)]);
+        shop.objects.chaos.close_watches();
+        wait_for("the watches", BACKOFF_GUARD, || {
+            let now = shop.daemon(CHAOS_NODE)?.metrics()?;
+            Ok((relists(&now.since(&before)) >= 2.0 * WATCHES && watches_up(&now) == WATCHES).then_some(()))
+        })?;
+        shop.objects.chaos.clear();
+        ensure_same(generations(shop)?, published)?;
+        no_storm(shop, start)?;
+        loads.all_answered().map(drop)
+    });
+}
+
+#[test]
+fn a_server_that_closes_and_resets_everything_is_not_stormed() {
+    captured(|shop| {
+        wait_up(shop)?;
+        let loads = Loads::start(shop)?;
+        let published = generations(shop)?;
+        let start = Instant::now();
+        let log = shop.objects.chaos.log().clone();
+        while start.elapsed() < STRETCH {
+            let asked = log.requests().len();
+            shop.objects.chaos.close_watches();
+            shop.objects.chaos.reset_connections();
+            wait_for("another request", BACKOFF_GUARD, || {
+                Ok((log.requests().len() > asked).then_some(()))
+            })?;
+        }
+        no_storm(shop, start)?;
+        wait_up(shop)?;
+        ensure_same(generations(shop)?, published)?;
+        loads.all_answered().map(drop)
+    });
 }
