@@ -171,6 +171,8 @@ impl Story<'_> {
         self.all_are_met(5)?;
         self.captured("scaled to five", 5)?;
         self.one_is_deleted("one pod deleted")?;
+        // what was never said of the new pod would not be taken back either
+        self.conditions_say(true)?;
         self.kubectl(&["label", "namespace", SHOP, &format!("{CAPTURE_LABEL}-")])?;
         self.is_captured(false)?;
         self.uncaptured("label removed")
@@ -253,12 +255,15 @@ impl Story<'_> {
             let seen = captured_connections(&self.metrics()?.since(&before)) > 0.0;
             Ok((seen == expected).then_some(()))
         })?;
-        if expected {
-            let condition = format!("--for=condition={CONDITION}");
-            self.cluster
-                .kubectl(&["--namespace", SHOP, "wait", &condition, "pod", "--all", GUARD])?;
-        }
-        Ok(())
+        self.conditions_say(expected)
+    }
+
+    /// Waits until the condition of every pod says whether it is captured.
+    fn conditions_say(self, expected: bool) -> Result<()> {
+        let condition = format!("--for=condition={CONDITION}={expected}");
+        self.cluster
+            .kubectl(&["--namespace", SHOP, "wait", &condition, "pod", "--all", GUARD])
+            .map(drop)
     }
 
     /// Waits until the client has met so many servers.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{
     Api, Client,
@@ -17,7 +17,7 @@ use mesh_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::{Loads, captured, generation, say};
+use crate::{Loads, captured, generation, report, say};
 
 /// How long.
 const LASTS: Duration = Duration::from_secs(60);
@@ -35,6 +35,10 @@ const RATE_SHARE_MIN: f64 = 0.5;
 const ADDRESS: &str = "10.96.0.50";
 /// Most snapshots for each write: those that come within 10 ms of each other are merged, and each changes ten endpoints.
 const SNAPSHOTS_SHARE_MAX: f64 = 0.5;
+/// Least time between two snapshots on average, in seconds, whatever is written: twice the daemon's usual `--debounce-after`.
+const SNAPSHOT_EVERY_MIN: f64 = 0.02;
+/// Most seconds between the last change and its snapshot applied: what waits is merged, so that no queue grows while the churn lasts.
+const BEHIND_MAX: f64 = 5.0;
 /// KiB by which a daemon's memory may grow.
 const GROWS_MAX: u64 = 32 << 10;
 
@@ -77,6 +81,11 @@ async fn make(client: Client) -> Result<()> {
     Ok(())
 }
 
+/// How the addresses begin that this endpoint of all has, one after the other.
+fn prefix(endpoint: usize) -> String {
+    format!("10.244.{}.", 100 + endpoint)
+}
+
 /// Writes until the time is over; hands back how many endpoints were changed. Addresses that nobody has.
 async fn write(client: Client, writer: usize, until: Instant) -> Result<usize> {
     let slices: Api<EndpointSlice> = Api::namespaced(client, NAMESPACE);
@@ -89,7 +98,7 @@ async fn write(client: Client, writer: usize, until: Instant) -> Result<usize> {
         }
         ticks.tick().await;
         let addresses: Vec<String> = (0..ENDPOINTS)
-            .map(|number| format!("10.244.{}.{}", 100 + writer * ENDPOINTS + number, round % 250 + 1))
+            .map(|number| format!("{}{}", prefix(writer * ENDPOINTS + number), round % 250 + 1))
             .collect();
         patch(&slices, writer, &addresses).await?;
         changed += ENDPOINTS;
@@ -135,11 +144,26 @@ fn last_word(shop: &mut ClusterShop) -> Result<()> {
         let daemon = shop.daemon(node)?;
         wait_for("the last word in the snapshot", HANG_GUARD, || {
             let snapshot = daemon.snapshot()?;
-            let gone = !snapshot.contains("10.244.100.") && !snapshot.contains("10.244.170.");
-            Ok(gone.then_some(()))
+            let left = (0..WRITERS * ENDPOINTS)
+                .map(prefix)
+                .find(|prefix| snapshot.contains(prefix.as_str()));
+            if let Some(left) = left {
+                bail!("endpoints in {left}0/24 are left");
+            }
+            let metrics = daemon.metrics()?;
+            let applied = metrics.sum("weft_snapshot_applied_generation", &[]);
+            Ok((applied == generation(&metrics)).then_some(()))
         })?;
     }
-    crate::report("the last change to both daemons' snapshots", last.elapsed());
+    report(
+        "the last change to both daemons' snapshots, and applied",
+        last.elapsed(),
+    );
+    ensure!(
+        last.elapsed().as_secs_f64() < BEHIND_MAX,
+        "the daemons were {:?} behind",
+        last.elapsed()
+    );
     let load = Load::fresh(Version::Http1, format!("{ADDRESS}:80").parse()?);
     let tally = shop.send(&load, 50)?;
     ensure!(
@@ -168,7 +192,7 @@ fn a_thousand_endpoints_that_change_each_second_for_a_minute_end_right() {
         #[expect(clippy::cast_precision_loss, reason = "a count of some ten thousand")]
         let rate = changed as f64 / took;
         say(&format!(
-            "{changed} endpoint changes in {took:.1} s: {rate:.0} a second, {ENDPOINTS} in each write"
+            "{changed} endpoint changes in {took:.1} s: {rate:.0} a second of {RATE:.0} that are aimed at, {ENDPOINTS} in each write"
         ));
         last_word(shop)?;
         let sent = loads.all_answered()?;
@@ -188,6 +212,10 @@ fn a_thousand_endpoints_that_change_each_second_for_a_minute_end_right() {
             ensure!(
                 snapshots <= writes * SNAPSHOTS_SHARE_MAX,
                 "{snapshots} snapshots of {writes} writes"
+            );
+            ensure!(
+                snapshots <= took / SNAPSHOT_EVERY_MIN,
+                "{snapshots} snapshots in {took:.1} s: changes are not merged"
             );
             ensure!(grown < GROWS_MAX, "resident memory grew by {grown} KiB");
         }

@@ -13,6 +13,7 @@ mod pods;
 mod restart;
 mod server;
 mod story;
+mod told;
 mod troubles;
 mod workloads;
 

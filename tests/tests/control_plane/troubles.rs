@@ -5,29 +5,45 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod as PodObject;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
 use mesh_tests::{
     announce::Announce,
-    bench::wait_for,
+    bench::{Pod, wait_for},
     client::{self, Version},
     daemon::{DaemonOptions, HANG_GUARD, HEALTH_ADDR},
     kubernetes::{
         chaos::{Effect, Rule},
         shop::{CHAOS_NODE, Cluster, ClusterShop},
     },
-    manifests::CAPTURE_LABEL,
     shop::{NAMESPACE, WEB4, captured_connections},
 };
 use serde_json::json;
 
-use crate::{Loads, captured, generation, report, say, tell};
+use crate::{Loads, WATCHES, captured, generation, report, say, tell, watches_up};
 
 /// Guard of waits for what the daemon itself gives up on after 30 s.
 const STALL_GUARD: Duration = Duration::from_secs(90);
+/// Guard of waits for a fault that is met while the daemon serves: its bound of 30 s, and as much again.
+const MET_GUARD: Duration = Duration::from_secs(60);
+/// Guard of waits that may last as long as the longest pause between two attempts, and then some.
+const BACKOFF_GUARD: Duration = Duration::from_secs(60);
+/// Bytes that dripped before the drip counts as met.
+const DRIPS: u32 = 3;
 /// EndpointSlices that do not fit in a page of 500.
 const MORE_THAN_A_PAGE: usize = 620;
-/// Bytes of an environment variable that makes a Pod nearly as large as etcd takes (1.5 MiB).
-const HUGE: usize = 1_500_000;
+/// As much as etcd takes at once, in bytes.
+const HUGE: usize = 3 << 19;
+/// By how much less is tried after a refusal: the object is more than its largest string, and its status comes later.
+const LESS: usize = 4 << 10;
+/// How often less is tried.
+const ATTEMPTS: usize = 8;
+/// Pods in the API server with the huge one: client, three servers.
+const PODS: f64 = 5.0;
 
 /// Starts the daemon behind the chaos proxy for the first time, as it were: without a state that could serve instead.
 fn spawn(shop: &mut ClusterShop) -> Result<()> {
@@ -166,56 +182,67 @@ fn cut(shop: &mut ClusterShop) -> Result<()> {
 fn while_it_serves_a_server_may_drip_stall_cut_and_fail() {
     captured(|shop| {
         let loads = Loads::start(shop)?;
+        let cut = |in_order| Rule::all(Effect::Cut { after: 100, in_order });
         let status = |code, retry_after| Rule::all(Effect::Status { code, retry_after }).every(2);
+        let drip = Rule::all(Effect::Drip(Duration::from_secs(1))).of("namespaces");
         let faults = [
-            ("drip", Rule::all(Effect::Drip(Duration::from_secs(1)))),
+            ("drip", drip),
             ("stall", Rule::all(Effect::Stall)),
-            (
-                "cut in the middle of a line",
-                Rule::all(Effect::Cut {
-                    after: 100,
-                    in_order: false,
-                }),
-            ),
-            (
-                "cut as if at the end",
-                Rule::all(Effect::Cut {
-                    after: 100,
-                    in_order: true,
-                }),
-            ),
+            ("cut in the middle of a line", cut(false)),
+            ("cut as if at the end", cut(true)),
             ("500", status(500, None)),
             ("503", status(503, None)),
             ("429", status(429, Some(1))),
         ];
         let mut on = true;
         for (name, rule) in faults {
-            let failures = |shop: &mut ClusterShop| -> Result<f64> {
-                Ok(shop
-                    .daemon(CHAOS_NODE)?
-                    .metrics()?
-                    .sum("weft_watch_failures_total", &[]))
-            };
-            let before = failures(shop)?;
-            shop.objects.chaos.set([rule]);
-            if name.chars().all(|digit| digit.is_ascii_digit()) {
-                // open watches know nothing of it
-                shop.objects.chaos.reset_connections();
-            }
             on = !on;
-            shop.objects.namespace(NAMESPACE, on.then_some("enabled"))?;
-            if !["drip", "stall"].contains(&name) {
-                wait_for("the fault to be met", HANG_GUARD, || {
-                    Ok((failures(shop)? > before).then_some(()))
-                })?;
-            }
-            shop.objects.chaos.clear();
-            let start = Instant::now();
-            shop.wait_captured(on).with_context(|| format!("after {name}"))?;
-            report(&format!("{name} over to the change seen"), start.elapsed());
+            label_under(shop, name, &rule, on).with_context(|| name.to_owned())?;
         }
         loads.all_answered().map(drop)
     });
+}
+
+/// The namespace's label changes under a fault that lasts until it is met, and is told if the daemon can know of it.
+fn label_under(shop: &mut ClusterShop, name: &str, rule: &Rule, on: bool) -> Result<()> {
+    // a stall shows in nothing but that the daemon gives up; a drip is over before that, some bytes into an object
+    let (met, told): (u32, Option<&[(&str, &str)]>) = match name {
+        "drip" => (DRIPS, None),
+        "stall" => (1, Some(&[("reason", "timeout")])),
+        _ => (1, Some(&[])),
+    };
+    let failures = |shop: &mut ClusterShop| -> Result<f64> {
+        let metrics = shop.daemon(CHAOS_NODE)?.metrics()?;
+        Ok(told.map_or(0.0, |told| metrics.sum("weft_watch_failures_total", told)))
+    };
+    let before = failures(shop)?;
+    let published = generation(&shop.daemon(CHAOS_NODE)?.metrics()?);
+    let start = Instant::now();
+    shop.objects.chaos.set([rule.clone()]);
+    if name == "stall" {
+        // lists are given up on after 30 s, watches that say nothing only after 120 s
+        shop.objects.chaos.expire_watches();
+    }
+    if name.chars().all(|digit| digit.is_ascii_digit()) {
+        // open watches know nothing of it
+        shop.objects.chaos.reset_connections();
+    }
+    shop.objects.namespace(NAMESPACE, on.then_some("enabled"))?;
+    wait_for("the fault to be met", MET_GUARD, || {
+        let is_told = told.is_none() || failures(shop)? > before;
+        Ok((is_told && rule.met() >= met).then_some(()))
+    })?;
+    report(&format!("{name} begun to met and told"), start.elapsed());
+    if ["drip", "stall"].contains(&name) {
+        let now = generation(&shop.daemon(CHAOS_NODE)?.metrics()?);
+        ensure!(now == published, "the change passed though the server did not let it");
+    }
+    shop.objects.chaos.clear();
+    let start = Instant::now();
+    // the pauses between attempts have grown from fault to fault, up to 30 s
+    wait_for("the change", BACKOFF_GUARD, || shop.wait_captured(on).map(Some))?;
+    report(&format!("{name} over to the change seen"), start.elapsed());
+    Ok(())
 }
 
 /// Lists do not stream: they come in pages of 500.
@@ -242,14 +269,14 @@ fn paged(shop: &mut ClusterShop) -> Result<()> {
 
 async fn many_slices(client: kube::Client) -> Result<()> {
     use k8s_openapi::api::discovery::v1::EndpointSlice;
-    let api: kube::Api<EndpointSlice> = kube::Api::namespaced(client, NAMESPACE);
+    let api: Api<EndpointSlice> = Api::namespaced(client, NAMESPACE);
     for number in 0..MORE_THAN_A_PAGE {
         let slice = serde_json::from_value(json!({
             "metadata": {"name": format!("many-{number}"), "labels": {"endpointslice.kubernetes.io/managed-by": "bench"}},
             "addressType": "IPv4",
             "endpoints": [],
         }))?;
-        api.create(&kube::api::PostParams::default(), &slice).await?;
+        api.create(&PostParams::default(), &slice).await?;
     }
     Ok(())
 }
@@ -260,36 +287,76 @@ fn an_object_as_large_as_etcd_takes_is_carried_past() {
         let loads = Loads::start(shop)?;
         let before = shop.daemon(CHAOS_NODE)?.process.status("VmHWM")?;
         let pod = shop.bench.add_pod(CHAOS_NODE, "huge")?;
-        let (mut head, status) = Cluster::pod_objects(&shop.pod_manifest(&pod));
-        head["spec"]["containers"][0]["env"] = json!([{"name": "HUGE", "value": "x".repeat(HUGE)}]);
-        shop.objects.plane.apply(&head.to_string())?;
-        let mut kubectl = shop.objects.plane.kubectl_command();
-        kubectl.args([
-            "apply",
-            "--server-side",
-            "--subresource=status",
-            "--force-conflicts",
-            "--filename",
-            "-",
-        ]);
-        mesh_tests::bench::shell::output(&mut kubectl, &status.to_string())?;
+        let bytes = make_huge(shop, &pod)?;
         wait_for("the huge pod captured", HANG_GUARD, || {
             let before = shop.metrics()?;
             client::once(&pod.netns, Version::Http1, WEB4, "/")?;
             Ok((captured_connections(&shop.metrics()?.since(&before)) > 0.0).then_some(()))
         })?;
+        // and it is listed as well as watched
+        let watched = shop.daemon(CHAOS_NODE)?.metrics()?;
+        shop.objects.chaos.expire_watches();
+        let daemon = shop.daemon(CHAOS_NODE)?;
+        wait_for("the huge pod listed", HANG_GUARD, || {
+            let now = daemon.metrics()?;
+            let listed = now.since(&watched).sum("weft_watch_relists_total", &[("kind", "Pod")]);
+            let (up, snapshot) = (watches_up(&now), daemon.snapshot()?);
+            let known = pod.ips().iter().all(|ip| snapshot.contains(&format!("workload {ip} ")));
+            let pods = now.sum("weft_objects", &[("kind", "Pod")]);
+            ensure!(
+                listed >= 1.0 && up == WATCHES && known && pods == PODS,
+                "{listed} lists of Pods, {up} watches up, {pods} Pods, the huge one among them: {known}"
+            );
+            Ok(Some(()))
+        })?;
         let grown = shop.daemon(CHAOS_NODE)?.process.status("VmHWM")?.saturating_sub(before);
         say(&format!(
-            "a Pod of 1.5 MB, twice: VmHWM of the daemon grew by {grown} KiB"
+            "a Pod of {bytes} bytes as JSON, watched and listed: VmHWM of the daemon grew by {grown} KiB"
         ));
         ensure!(grown < 32 << 10, "VmHWM grew by {grown} KiB");
-        // and it is listed as well as watched
-        shop.objects.chaos.expire_watches();
-        shop.objects
-            .plane
-            .kubectl(&["label", "namespace", NAMESPACE, &format!("{CAPTURE_LABEL}-")])?;
-        shop.objects.namespace(NAMESPACE, None)?;
-        shop.wait_captured(false)?;
+        shop.release()?;
         loads.all_answered().map(drop)
     });
+}
+
+/// Makes the largest Pod that the API server stores, running; hands back its bytes as JSON.
+fn make_huge(shop: &ClusterShop, pod: &Pod) -> Result<usize> {
+    let (head, status) = Cluster::pod_objects(&shop.pod_manifest(pod));
+    shop.objects.plane.with_client(|client| async move {
+        let pods: Api<PodObject> = Api::namespaced(client, NAMESPACE);
+        for attempt in 0..ATTEMPTS {
+            let mut head = head.clone();
+            let value = "x".repeat(HUGE - attempt * LESS);
+            head["spec"]["containers"][0]["env"] = json!([{"name": "HUGE", "value": value}]);
+            let made = match pods
+                .create(&PostParams::default(), &serde_json::from_value(head)?)
+                .await
+            {
+                Ok(_) => {
+                    pods.patch_status(&pod.name, &PatchParams::default(), &Patch::Merge(&status))
+                        .await
+                }
+                Err(refused) => Err(refused),
+            };
+            match made {
+                Ok(made) => {
+                    say(&format!(
+                        "refused {attempt} times; a string of {} bytes is stored",
+                        HUGE - attempt * LESS
+                    ));
+                    ensure!(
+                        attempt > 0,
+                        "etcd takes more than {HUGE} bytes: this is not the largest object"
+                    );
+                    return Ok(serde_json::to_vec(&made)?.len());
+                }
+                Err(refused) if refused.to_string().contains("too large") => {}
+                Err(other) => return Err(other.into()),
+            }
+            if pods.get_opt(&pod.name).await?.is_some() {
+                pods.delete(&pod.name, &DeleteParams::default().grace_period(0)).await?;
+            }
+        }
+        bail!("{HUGE} bytes less {ATTEMPTS} times {LESS} are still too large for etcd")
+    })
 }

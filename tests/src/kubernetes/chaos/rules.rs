@@ -111,6 +111,11 @@ impl Rule {
         self
     }
 
+    /// How often it was applied so far: to requests, or to bytes of answers; whatever copy of it was set.
+    pub fn met(&self) -> u32 {
+        self.matched.load(Ordering::Relaxed)
+    }
+
     fn is_for(&self, request: &Request) -> bool {
         self.resource.is_none_or(|resource| resource == request.resource)
             && self.watches.is_none_or(|watch| watch == request.is_watch())
@@ -136,7 +141,9 @@ impl Rules {
     /// What becomes of the next bytes of its answer.
     pub(super) fn on_body(&self, request: &Request) -> Option<&Effect> {
         let mut rules = self.rules.iter().filter(|rule| rule.effect.is_on_bodies());
-        rules.find(|rule| rule.is_for(request)).map(|rule| &rule.effect)
+        let rule = rules.find(|rule| rule.is_for(request))?;
+        rule.matched.fetch_add(1, Ordering::Relaxed);
+        Some(&rule.effect)
     }
 }
 
