@@ -24,13 +24,9 @@ use super::{
     patience::{InARow, Patience, REOPENED_MAX, SHORT_MAX, SILENT_MAX, seconds, watch_time},
     raw::Raw,
     trouble::{Asked, Trouble},
-    wire::{Line, Page, is_end_of_list, is_older, path, refusal, status},
+    wire::{Line, PAGE_BYTES_MAX, PAGE_OBJECTS, Page, is_end_of_list, is_older, path, refusal, status},
 };
 
-/// Objects of a page, where lists do not stream: as kubectl asks. A page of Pods is some MiB, and is the most raw JSON that is held.
-const PAGE_OBJECTS: u32 = 500;
-/// Largest page, in bytes: 500 objects of the largest kind that is usual, a hundred times over what they are.
-const PAGE_BYTES_MAX: usize = 256 << 20;
 /// What a watch says.
 #[derive(Debug)]
 pub(super) enum Said {
@@ -212,7 +208,7 @@ impl Watch {
                 return Err(failed(asked.late(&late)));
             }
         };
-        let page: Page = serde_json::from_slice(&body).map_err(|error| failed(asked.undecodable(&error)))?;
+        let page = Page::of(self.kind, &body).map_err(|error| failed(asked.undecodable(&error)))?;
         let items = page.items.unwrap_or_default().into_iter();
         let after = match page.metadata.next.filter(|next| !next.is_empty()) {
             Some(next) => After::Page(next),
@@ -284,7 +280,7 @@ impl Watch {
             return Err(self.no_stream(asked.late(&late)));
         };
         let decoded = match line {
-            Ok(Some(line)) => serde_json::from_slice(&line).map_err(|error| asked.undecodable(&error)),
+            Ok(Some(line)) => Line::of(self.kind, &line).map_err(|error| asked.undecodable(&error)),
             Ok(None) => Err(asked.cut("in the middle of a list")),
             Err(broken) => Err(asked.broken(&broken)),
         };
@@ -294,6 +290,9 @@ impl Watch {
             "DELETED" => Some(Said::Deleted(object)),
             "BOOKMARK" if is_end_of_list(&object) => {
                 let version = object.meta("resourceVersion").to_owned();
+                if version.is_empty() {
+                    return Err(self.no_stream(asked.garbled("a list without a resourceVersion")));
+                }
                 self.stands_since = Some(Instant::now());
                 self.up_at = None;
                 self.heard();
@@ -356,10 +355,10 @@ impl Watch {
         };
         // what does not decode is lost: only a list tells what it was
         let Line { event, object } =
-            serde_json::from_slice(&line).map_err(|error| failure(asked.undecodable(&error), State::Start))?;
-        let said = match event.as_str() {
-            "ADDED" | "MODIFIED" => Said::Applied,
-            "DELETED" => Said::Deleted,
+            Line::of(self.kind, &line).map_err(|error| failure(asked.undecodable(&error), State::Start))?;
+        let said: Option<fn(Raw) -> Said> = match event.as_str() {
+            "ADDED" | "MODIFIED" => Some(Said::Applied),
+            "DELETED" => Some(Said::Deleted),
             "ERROR" => return self.ended(&asked, &status(object), version),
             "BOOKMARK" => {
                 let now = object.meta("resourceVersion");
@@ -373,9 +372,7 @@ impl Watch {
                     self.spread();
                     return Ok(None);
                 }
-                self.heard();
-                self.state = State::Changes(lines, now.to_owned());
-                return Ok(None);
+                None
             }
             _ => {
                 self.state = State::Changes(lines, version);
@@ -383,12 +380,13 @@ impl Watch {
             }
         };
         self.heard();
+        // what has no version leaves us where we were: from nowhere on, a watch would not tell what is gone
         let now = match object.meta("resourceVersion") {
             "" => version,
             now => now.to_owned(),
         };
         self.state = State::Changes(lines, now);
-        Ok(Some(said(object)))
+        Ok(said.map(|said| said(object)))
     }
 
     fn heard(&mut self) {
@@ -396,7 +394,7 @@ impl Watch {
         self.in_a_row.errors = 0;
     }
 
-    /// After a watch, silence being no failure: another from its version on, or a list if so little was heard that the version may be one of the future.
+    /// After a watch, silence being no failure: another from its version on, or a list if the version may be one of the future.
     fn go_on(&mut self, version: String) -> State {
         let silent = self.heard_at.elapsed();
         if silent < self.patience.silent.saturating_mul(SILENT_MAX) {

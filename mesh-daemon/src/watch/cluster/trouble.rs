@@ -79,7 +79,8 @@ impl Asked {
         // the TLS library's own type is not among ours; its words are stable
         if cause.contains("certificate") || cause.contains("UnknownIssuer") {
             let sentence = format!(
-                "the certificate of the API server {url} is not trusted: {cause}; put its CA into certificate-authority of the kubeconfig"
+                "the certificate of the API server {url} is not trusted: {cause}; put its CA into certificate-authority of the kubeconfig, which \
+                 is read at the daemon's start"
             );
             return Trouble::new("tls", sentence);
         }

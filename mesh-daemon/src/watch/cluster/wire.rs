@@ -14,8 +14,15 @@ use tokio::time::timeout;
 
 use super::{super::objects::Kind, raw::Raw};
 
+/// Objects of a page, where lists do not stream: as kubectl asks. A page of Pods is some MiB, and is the most raw JSON that is held.
+pub(super) const PAGE_OBJECTS: u32 = 500;
+/// Largest page, in bytes: 500 objects of the largest kind that is usual, a hundred times over what they are.
+pub(super) const PAGE_BYTES_MAX: usize = 256 << 20;
 /// Largest refusal that is read, in bytes: a Status is a few hundred.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
+
+/// Most of a kind's name that is quoted, in characters.
+const KIND_CHARS_MAX: usize = 63;
 
 /// One line of a watch's answer.
 #[derive(Deserialize)]
@@ -29,6 +36,8 @@ pub(super) struct Line {
 #[derive(Deserialize)]
 pub(super) struct Page {
     #[serde(default)]
+    kind: String,
+    #[serde(default)]
     pub(super) metadata: PageMeta,
     #[serde(default)]
     pub(super) items: Option<Vec<Raw>>,
@@ -41,6 +50,34 @@ pub(super) struct PageMeta {
     pub(super) resource_version: String,
     #[serde(rename = "continue")]
     pub(super) next: Option<String>,
+}
+
+impl Line {
+    /// Decodes a line. An event about an object of another kind is no event of this watch; errors have a kind of their own.
+    pub(super) fn of(kind: Kind, line: &[u8]) -> Result<Self, serde_json::Error> {
+        let line: Self = serde_json::from_slice(line)?;
+        let said = line.object.0.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if line.event == "ERROR" || said.is_empty() || said == kind.name() {
+            return Ok(line);
+        }
+        Err(another_kind(said))
+    }
+}
+
+impl Page {
+    /// Decodes a page. An answer of another kind holds nothing of this one, which is not the same as an empty list.
+    pub(super) fn of(kind: Kind, body: &[u8]) -> Result<Self, serde_json::Error> {
+        let page: Self = serde_json::from_slice(body)?;
+        if page.kind.strip_suffix("List") == Some(kind.name()) {
+            return Ok(page);
+        }
+        Err(another_kind(&page.kind))
+    }
+}
+
+fn another_kind(said: &str) -> serde_json::Error {
+    let said: String = said.chars().take(KIND_CHARS_MAX).collect();
+    serde::de::Error::custom(format_args!("of kind {said:?}"))
 }
 
 /// Where the objects of a kind are.

@@ -181,3 +181,50 @@ fn nodes_do_not_ask_together() {
         says_with(reopened, vec![ends], &["listing", "complete"], still);
     }
 }
+
+#[test]
+fn a_bookmark_without_a_version_leaves_the_place_as_it_is() {
+    let bookmark = "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{}}}\n";
+    says(
+        vec![
+            answer(STREAM, [end_of_list(5), bookmark.to_owned()].concat(), Then::End),
+            answer(&["resourceVersion=5"], event("ADDED", "a", 6), Then::Hang),
+        ],
+        &["listing", "complete", "up", "applied a"],
+    );
+    // the end of a list without one is no end
+    let end = end_of_list(5).replace("\"resourceVersion\":\"5\",", "");
+    says(
+        vec![
+            answer(STREAM, end, Then::Hang),
+            answer(FIRST_PAGE, page(&[], 6, ""), Then::End),
+        ],
+        &["listing", "failed garbled", "listing", "complete"],
+    );
+}
+
+#[test]
+fn answers_of_another_kind_are_no_empty_lists() {
+    let another = r#"{"kind":"Status","metadata":{"resourceVersion":"2000"}}"#;
+    let configmap = event("MODIFIED", "a", 7).replace("\"metadata\"", "\"kind\":\"ConfigMap\",\"metadata\"");
+    says(
+        vec![
+            refused(STREAM, 422),
+            answer(FIRST_PAGE, another, Then::End),
+            answer(FIRST_PAGE, page(&["a"], 6, ""), Then::End),
+            answer(&["resourceVersion=6"], configmap, Then::Hang),
+            answer(FIRST_PAGE, page(&["a"], 8, ""), Then::End),
+        ],
+        &[
+            "listing",
+            "failed garbled",
+            "listing",
+            "listed a",
+            "complete",
+            "up",
+            "failed garbled",
+            "listing",
+            "listed a",
+        ],
+    );
+}
