@@ -1,6 +1,6 @@
 //! The client of the API server: from a kubeconfig file, or from what Kubernetes mounts into a pod; what is wrong with these is told with its cure.
 
-use std::{cell::Cell, error::Error as StdError, path::Path, rc::Rc, time::Duration};
+use std::{cell::Cell, path::Path, rc::Rc, time::Duration};
 
 use hyper::header::{HeaderValue, USER_AGENT};
 use kube::{
@@ -9,6 +9,7 @@ use kube::{
 };
 
 use super::{super::Error, patience::SILENT_AFTER};
+use crate::telemetry::causes;
 
 /// How long a connection may take to stand, TLS included. Longer than three SYNs are lost, shorter than people wait for an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,21 +113,6 @@ fn from_pod() -> Result<Config, Error> {
             causes(&error)
         ))
     })
-}
-
-/// An error and what caused it, as one line, each said once.
-pub(super) fn causes(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

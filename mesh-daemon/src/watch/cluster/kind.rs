@@ -19,13 +19,14 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::{
     super::objects::Kind,
     backoff::{Backoff, Random, share},
-    client::{Server, causes},
+    client::Server,
     lines::Lines,
     patience::{InARow, Patience, REOPENED_MAX, SHORT_MAX, SILENT_MAX, seconds, watch_time},
     raw::Raw,
     trouble::{Asked, Trouble},
     wire::{Line, PAGE_BYTES_MAX, PAGE_OBJECTS, Page, is_end_of_list, is_older, path, refusal, status},
 };
+use crate::telemetry::causes;
 
 /// What a watch says.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 
-use super::client::causes;
+use crate::telemetry::causes;
 
 /// Longest line, in bytes. etcd takes objects of 1.5 MiB; in JSON, with managed fields, that may be some times as much.
 const LINE_BYTES_MAX: usize = 16 << 20;

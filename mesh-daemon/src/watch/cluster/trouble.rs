@@ -4,7 +4,8 @@ use std::{error::Error as StdError, io, rc::Rc, time::Duration};
 
 use kube::core::Status;
 
-use super::{super::objects::Kind, client::causes, lines::Broken};
+use super::{super::objects::Kind, lines::Broken};
+use crate::telemetry::causes;
 
 /// Longest part of a server's own words that is passed on, in characters.
 const SAID_CHARS_MAX: usize = 200;
