@@ -95,6 +95,7 @@ fn cluster() -> Objects {
             objects.pods.insert(
                 ObjectRef::new("shop", format!("{name}-7d9c5b8f6d-{pod}")),
                 Pod {
+                    weight: 1,
                     uid: format!("6f1c2f5e-0000-4000-8000-{pod:012}"),
                     capture_label: None,
                     workload: name.clone(),
@@ -112,6 +113,7 @@ fn cluster() -> Objects {
         objects.services.insert(
             ObjectRef::new("shop", &name),
             Service {
+                kind: mesh_daemon::model::ServiceKind::ClusterIp,
                 cluster_ips: vec![address(11, service)],
                 ports: vec![ServicePort {
                     name: port_name.clone(),

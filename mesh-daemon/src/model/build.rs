@@ -8,7 +8,7 @@ use mesh_common::{
 };
 
 use super::{
-    Content, Pod, Tables, View, Workload,
+    Content, Pod, Routes, Tables, View, Workload,
     bounded::bounded,
     interfaces::{self, Locals},
     owners::{self, Owners, owned},
@@ -56,6 +56,10 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
     Content {
         workloads,
         upstreams,
+        routes: Routes::new(),
+        backends: BTreeMap::new(),
+        route_verdicts: BTreeMap::new(),
+        policy_verdicts: BTreeMap::new(),
         pod_ranges,
         node_addresses: inputs.facts.node_addresses.clone(),
         captures: locals.captures,
@@ -83,6 +87,7 @@ fn workloads(
                 uid: pod.uid.clone(),
                 name: pod.workload.clone(),
                 node: pod.node.clone(),
+                weight: pod.weight,
                 interface,
             }),
         };
@@ -97,9 +102,15 @@ fn is_same(known: &Workload, pod_ref: &ObjectRef, of: &Pod, is_at: Option<u32>) 
         uid,
         name,
         node,
+        weight,
         interface,
     } = known;
-    pod == pod_ref && *uid == of.uid && *name == of.workload && *node == of.node && *interface == is_at
+    pod == pod_ref
+        && *uid == of.uid
+        && *name == of.workload
+        && *node == of.node
+        && *weight == of.weight
+        && *interface == is_at
 }
 
 /// Takes what is equal from the earlier one, so that only what changed is kept twice while both live.

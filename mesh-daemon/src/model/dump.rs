@@ -25,6 +25,10 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     let Content {
         workloads,
         upstreams,
+        routes: _,
+        backends: _,
+        route_verdicts: _,
+        policy_verdicts: _,
         pod_ranges,
         node_addresses,
         captures,

@@ -9,6 +9,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::{http_route::HttpRoute, traffic_policy::TrafficPolicy};
 use crate::ids::{NodeName, ObjectRef};
 
 /// Everything that [`super::build`] reads. Maps are ordered, so that equal inputs give equal output whatever the order of events was.
@@ -28,6 +29,10 @@ pub struct Inputs {
     pub endpoint_slices: BTreeMap<ObjectRef, EndpointSlice>,
     /// By name.
     pub nodes: BTreeMap<String, Node>,
+    /// HTTPRoutes with Services as parents, by namespace and name.
+    pub routes: BTreeMap<ObjectRef, HttpRoute>,
+    /// By namespace and name.
+    pub policies: BTreeMap<ObjectRef, TrafficPolicy>,
     /// What the kernel says of this node.
     pub facts: Facts,
     /// Objects (or parts of them) that the border refused, carried through so that one place reports all.
@@ -52,6 +57,10 @@ pub struct View<'a> {
     pub endpoint_slices: &'a BTreeMap<ObjectRef, EndpointSlice>,
     /// As [`Inputs::nodes`].
     pub nodes: &'a BTreeMap<String, Node>,
+    /// As [`Inputs::routes`].
+    pub routes: &'a BTreeMap<ObjectRef, HttpRoute>,
+    /// As [`Inputs::policies`].
+    pub policies: &'a BTreeMap<ObjectRef, TrafficPolicy>,
     /// As [`Inputs::facts`].
     pub facts: &'a Facts,
     /// As [`Inputs::refused`].
@@ -68,6 +77,8 @@ impl<'a> From<&'a Inputs> for View<'a> {
             services,
             endpoint_slices,
             nodes,
+            routes,
+            policies,
             facts,
             refused,
         } = inputs;
@@ -79,6 +90,8 @@ impl<'a> From<&'a Inputs> for View<'a> {
             services,
             endpoint_slices,
             nodes,
+            routes,
+            policies,
             facts,
             refused,
         }
@@ -118,6 +131,9 @@ pub struct Pod {
     pub node: Option<NodeName>,
     /// `spec.serviceAccountName`.
     pub service_account: Option<String>,
+    /// The annotation `weft.mesh/weight`, 1 to 1000; 1 if absent or out of range.
+    #[serde(default = "weight_default")]
+    pub weight: u16,
     /// `spec.hostNetwork`.
     pub host_network: bool,
     /// `status.phase`.
@@ -137,13 +153,37 @@ pub enum PodPhase {
     Active,
 }
 
+/// A pod's share among its Service's endpoints where it says nothing.
+pub const WEIGHT_DEFAULT: u16 = 1;
+
+fn weight_default() -> u16 {
+    WEIGHT_DEFAULT
+}
+
 /// A Service.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Service {
+    /// What of a Service it is.
+    #[serde(default)]
+    pub kind: ServiceKind,
     /// `spec.clusterIPs`, without `None`; empty for headless and ExternalName.
     pub cluster_ips: Vec<IpAddr>,
     /// TCP ports only.
     pub ports: Vec<ServicePort>,
+}
+
+/// What a Service is, as far as routes care: which may be their parents, and which their backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ServiceKind {
+    /// It has addresses of its own, or none yet.
+    #[default]
+    ClusterIp,
+    /// `clusterIP: None`: no parent of a route, but a backend.
+    Headless,
+    /// `type: ExternalName`: neither.
+    ExternalName,
+    /// Only kube-proxy keeps what it asks for (`sessionAffinity: ClientIP`, `internalTrafficPolicy: Local`): it is not captured, so no parent.
+    LeftToKubeProxy,
 }
 
 /// A TCP port of a Service.

@@ -2,10 +2,15 @@
 
 mod ack;
 mod inputs;
+mod http_route;
+mod traffic_policy;
 mod build;
 mod owners;
 mod interfaces;
 mod upstreams;
+mod routing;
+mod request_settings;
+mod verdict;
 mod ranges;
 mod bounded;
 mod snapshot;
@@ -19,9 +24,27 @@ pub use ack::Ack;
 pub use build::{build, build_after};
 pub use diff::Diff;
 pub use dump::{dump, dump_tables};
+pub use http_route::{
+    BackendRef, BackendTarget, Filters, HeaderChanges, HttpRoute, PathChange, PathMatch, Redirect, Rewrite, RouteMatch,
+    RouteParent, RouteRetry, RouteRule, RouteTimeouts, RuleFault, RuleFaultReason, ValueMatch, ValuePattern,
+};
 pub use inputs::{
     AppProtocol, Endpoint, EndpointSlice, Facts, Inputs, Link, LinkKind, Namespace, Node, Pod, PodPhase, Service,
-    ServicePort, SetAside, SlicePort, TargetPort, View,
+    ServiceKind, ServicePort, SetAside, SlicePort, TargetPort, View, WEIGHT_DEFAULT,
 };
-pub use snapshot::{Capture, Content, NotCaptured, Snapshot, Upstream, UpstreamEndpoint, Workload};
+pub use request_settings::{
+    ATTEMPTS_DEFAULT, BACKOFF_DEFAULT, BUDGET_DEFAULT, RETRY_ON_DEFAULT, RequestSettings, RetrySettings,
+};
+pub use routing::{
+    Action, Backends, Edits, HeaderEdits, Matched, RouteBackend, RouteTable, Routes, Rule, RuleFailure, ServiceRoutes,
+    Target,
+};
+pub use snapshot::{
+    AppliedPolicy, Capture, Content, Family, NotCaptured, Snapshot, Upstream, UpstreamEndpoint, UpstreamKey, Workload,
+};
 pub use tables::{Attachment, Program, Tables};
+pub use traffic_policy::{
+    AttemptEnd, CircuitBreaker, FailureClass, HashKey, Limits, LoadBalancer, PolicySpec, RetryBudget, RetryPolicy,
+    TimeoutPolicy, TrafficPolicy, ValidPolicy, WhenAllOpen,
+};
+pub use verdict::{Condition, PolicyVerdict, RouteVerdict};

@@ -8,7 +8,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{AppProtocol, SetAside, Tables};
+use super::{
+    AppProtocol, PolicySpec, PolicyVerdict, RequestSettings, RouteTable, RouteVerdict, Routes, SetAside, Tables,
+    WEIGHT_DEFAULT,
+};
 use crate::ids::{Generation, NodeName, ObjectRef};
 
 /// A numbered [`Content`]. One publisher gives the numbers, 1 and up, without gaps.
@@ -27,6 +30,14 @@ pub struct Content {
     pub workloads: BTreeMap<IpAddr, Arc<Workload>>,
     /// Service address and port → where its connections go. Also ports without a ready endpoint; those are not steered.
     pub upstreams: BTreeMap<SocketAddr, Arc<Upstream>>,
+    /// Routes by service address and port. A Service with a route is steered even when it has no endpoint of its own.
+    pub routes: Routes,
+    /// The upstreams that routes' backends name, in both families; shared with `upstreams` where they are there too.
+    pub backends: BTreeMap<UpstreamKey, Arc<Upstream>>,
+    /// What became of each HTTPRoute.
+    pub route_verdicts: BTreeMap<ObjectRef, RouteVerdict>,
+    /// What became of each TrafficPolicy.
+    pub policy_verdicts: BTreeMap<ObjectRef, PolicyVerdict>,
     /// Ranges that pods' addresses come from.
     pub pod_ranges: BTreeSet<IpNet>,
     /// Addresses of the node itself.
@@ -50,6 +61,8 @@ pub struct Workload {
     pub name: String,
     /// `spec.nodeName`.
     pub node: Option<NodeName>,
+    /// Its weight among its Service's endpoints, 1 to 1000.
+    pub weight: u16,
     /// Its interface on this node, if it has one here.
     pub interface: Option<u32>,
 }
@@ -61,10 +74,47 @@ pub struct Upstream {
     pub service: ObjectRef,
     /// The service port.
     pub port: u16,
+    /// The family of its endpoints.
+    pub family: Family,
     /// What `appProtocol` says.
     pub app_protocol: AppProtocol,
     /// Ready endpoints in the order of their addresses, each once.
     pub endpoints: Vec<UpstreamEndpoint>,
+    /// The policy of its Service, if it has one: balancing, breaking and limits of what goes to its endpoints.
+    pub policy: Option<Arc<AppliedPolicy>>,
+    /// What holds for requests that are addressed to it and meet no route: the policy's timeouts and retries.
+    pub settings: Arc<RequestSettings>,
+}
+
+/// What an upstream is known by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpstreamKey {
+    /// The Service.
+    pub service: ObjectRef,
+    /// The Service's port.
+    pub port: u16,
+    /// The family of its endpoints.
+    pub family: Family,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The policy that holds for a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedPolicy {
+    /// The TrafficPolicy.
+    pub name: ObjectRef,
+    /// The generation of the spec, which may be older than the object's: the last one that was valid.
+    pub generation: i64,
+    /// The settings.
+    pub spec: PolicySpec,
 }
 
 /// One endpoint.
@@ -119,6 +169,38 @@ impl NotCaptured {
     }
 }
 
+impl Upstream {
+    /// What it is known by.
+    pub fn key(&self) -> UpstreamKey {
+        UpstreamKey {
+            service: self.service.clone(),
+            port: self.port,
+            family: self.family,
+        }
+    }
+
+    /// Its Service's settings.
+    pub fn spec(&self) -> Option<&PolicySpec> {
+        self.policy.as_ref().map(|policy| &policy.spec)
+    }
+}
+
+impl UpstreamEndpoint {
+    /// Its weight, 1 to 1000.
+    pub fn weight(&self) -> u16 {
+        self.workload
+            .as_ref()
+            .map_or(WEIGHT_DEFAULT, |workload| workload.weight)
+    }
+}
+
+impl Family {
+    /// Of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
 impl Content {
     /// Who owns the address.
     pub fn workload(&self, address: IpAddr) -> Option<&Arc<Workload>> {
@@ -128,6 +210,11 @@ impl Content {
     /// Where connections to a service address and port go.
     pub fn upstream(&self, address: SocketAddr) -> Option<&Arc<Upstream>> {
         self.upstreams.get(&address)
+    }
+
+    /// The rules that a client's requests to a service address and port meet; none if it is not routed for that client.
+    pub fn route_table(&self, client_namespace: Option<&str>, destination: SocketAddr) -> Option<&Arc<RouteTable>> {
+        self.routes.get(&destination)?.of_client(client_namespace)
     }
 
     /// Whether the address lies in a pod range.

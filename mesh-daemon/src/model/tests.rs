@@ -17,6 +17,8 @@ use crate::ids::{NodeName, ObjectRef};
 /// A node `n1` without anything.
 fn empty() -> Inputs {
     Inputs {
+        routes: Default::default(),
+        policies: Default::default(),
         node: NodeName("n1".to_owned()),
         pod_cidrs: Vec::new(),
         namespaces: [].into(),
@@ -73,6 +75,7 @@ impl Inputs {
 /// A running pod of this node.
 fn local(ips: &[&str]) -> Pod {
     Pod {
+        weight: 1,
         uid: String::new(),
         capture_label: None,
         workload: "web".to_owned(),
@@ -101,6 +104,7 @@ fn labelled(label: Option<&str>) -> Namespace {
 
 fn service(cluster_ips: &[&str], ports: &[(&str, u16)]) -> Service {
     Service {
+        kind: Default::default(),
         cluster_ips: cluster_ips.iter().map(|address| ip(address)).collect(),
         ports: ports
             .iter()

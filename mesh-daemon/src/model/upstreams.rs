@@ -12,8 +12,8 @@ use mesh_common::{
 };
 
 use super::{
-    AppProtocol, Endpoint, EndpointSlice, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, View, Workload,
-    bounded::bounded,
+    AppProtocol, Endpoint, EndpointSlice, Family, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, View,
+    Workload, bounded::bounded,
 };
 use crate::ids::ObjectRef;
 
@@ -130,8 +130,11 @@ fn upstream(
     Upstream {
         service: service.clone(),
         port: port.port,
+        family: Family::of(address),
         app_protocol,
         endpoints,
+        policy: None,
+        settings: Arc::default(),
     }
 }
 

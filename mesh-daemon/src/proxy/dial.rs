@@ -230,6 +230,7 @@ mod tests {
         let pod = |name: &str, interface| {
             let pod = ObjectRef::new("shop", name);
             Arc::new(Workload {
+                weight: 1,
                 pod,
                 uid: String::new(),
                 name: name.into(),

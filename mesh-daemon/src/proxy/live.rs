@@ -63,6 +63,9 @@ mod tests {
     fn snapshot(ports: &[u16]) -> Arc<Snapshot> {
         let upstreams = ports.iter().map(|&port| {
             let upstream = Upstream {
+                family: crate::model::Family::V4,
+                policy: None,
+                settings: Arc::default(),
                 service: ObjectRef::new("shop", "web"),
                 port,
                 app_protocol: AppProtocol::Detect,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Options;
 use crate::{
     ids::ObjectRef,
-    model::{EndpointSlice, Facts, Inputs, Namespace, Node, Pod, Service, SetAside, View},
+    model::{EndpointSlice, Facts, HttpRoute, Inputs, Namespace, Node, Pod, Service, SetAside, TrafficPolicy, View},
 };
 
 /// The kinds that are read.
@@ -53,6 +53,12 @@ pub struct Objects {
     pub services: BTreeMap<ObjectRef, Service>,
     /// By namespace and name.
     pub endpoint_slices: BTreeMap<ObjectRef, EndpointSlice>,
+    /// By namespace and name.
+    #[serde(default)]
+    pub routes: BTreeMap<ObjectRef, HttpRoute>,
+    /// By namespace and name.
+    #[serde(default)]
+    pub policies: BTreeMap<ObjectRef, TrafficPolicy>,
     /// What was refused, and why. Not kept for a restart: the next list says it again.
     #[serde(skip)]
     pub refused: BTreeSet<SetAside>,
@@ -70,6 +76,8 @@ impl Objects {
             pods,
             services,
             endpoint_slices,
+            routes,
+            policies,
             refused,
             unknown: _,
         } = self;
@@ -81,6 +89,8 @@ impl Objects {
             services,
             endpoint_slices,
             nodes,
+            routes,
+            policies,
             facts,
             refused,
         }
@@ -94,6 +104,8 @@ impl Objects {
             pods,
             services,
             endpoint_slices,
+            routes,
+            policies,
             refused,
             unknown: _,
         } = self.clone();
@@ -105,6 +117,8 @@ impl Objects {
             services,
             endpoint_slices,
             nodes,
+            routes,
+            policies,
             facts: facts.clone(),
             refused,
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ids::NodeName,
-    model::{Pod, PodPhase},
+    model::{Pod, PodPhase, WEIGHT_DEFAULT},
 };
 
 /// The label that a Deployment gives to the pods of each of its ReplicaSets; the ReplicaSet's name ends in it.
@@ -29,6 +29,7 @@ pub(super) fn convert(value: Value, parts: &mut Vec<Refused>) -> Result<Object, 
         workload: workload(&pod.metadata, &name.name),
         node: spec.node_name.filter(|node| !node.is_empty()).map(NodeName),
         service_account: spec.service_account_name,
+        weight: WEIGHT_DEFAULT,
         host_network: spec.host_network.unwrap_or(false),
         phase: match status.phase.as_deref() {
             Some("Succeeded" | "Failed") => PodPhase::Finished,

@@ -19,6 +19,7 @@ const HOUR: u64 = 3600;
 fn objects() -> Objects {
     let name = |name: &str| ObjectRef::new("shop", name);
     let pod = Pod {
+        weight: 1,
         uid: "u-1".into(),
         capture_label: Some("enabled".into()),
         workload: "web".into(),
@@ -30,6 +31,7 @@ fn objects() -> Objects {
         start_time: Some(7),
     };
     let service = Service {
+        kind: crate::model::ServiceKind::ClusterIp,
         cluster_ips: vec!["10.96.0.1".parse().unwrap()],
         ports: vec![ServicePort {
             name: "http".into(),

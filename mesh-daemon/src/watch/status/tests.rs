@@ -37,6 +37,7 @@ fn ack(captures: &[(&str, Capture)]) -> Ack {
         let pod = object(name);
         if let Capture::Captured(interface) = capture {
             let workload = Workload {
+                weight: 1,
                 uid: format!("uid-{}", pod.name),
                 name: pod.name.clone(),
                 node: Some(node()),

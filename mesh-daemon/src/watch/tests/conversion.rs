@@ -38,6 +38,7 @@ fn a_pod_is_trimmed_to_what_matters() {
           status: {phase: Failed, podIP: 10.0.0.9, podIPs: [{ip: 10.0.0.9}, {ip: 'fd00::9'}], startTime: '1970-01-01T00:01:40Z'}}",
     );
     let expected = Pod {
+        weight: 1,
         uid: "u1".into(),
         capture_label: Some("enabled".into()),
         workload: "web-1".into(),

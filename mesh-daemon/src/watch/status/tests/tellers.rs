@@ -79,6 +79,7 @@ fn applied(kind: &str, name: &str, nodes: &[NodeName]) -> Ack {
     for (number, node) in nodes.iter().enumerate() {
         let pod = ObjectRef::new("shop", format!("pod-{number}"));
         let workload = Workload {
+            weight: 1,
             uid: format!("uid-{number}"),
             name: pod.name.clone(),
             node: Some(node.clone()),
