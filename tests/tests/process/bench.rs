@@ -104,6 +104,9 @@ pub(crate) fn snapshot(generation: u64, app_protocol: AppProtocol, endpoints: &[
         })
         .collect();
     let upstream = Upstream {
+        family: mesh_daemon::model::Family::V4,
+        policy: None,
+        settings: Arc::default(),
         service: ObjectRef::new("shop", "web"),
         port: 80,
         app_protocol,

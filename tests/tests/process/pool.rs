@@ -110,6 +110,7 @@ fn a_connection_is_never_lent_to_another_pod() {
         let pod = |generation, uid: &str| {
             let mut next = Arc::into_inner(snapshot(generation, Http, &[address])).unwrap();
             let workload = Workload {
+                weight: 1,
                 pod: ObjectRef::new("shop", "client"),
                 uid: uid.into(),
                 name: "client".into(),
