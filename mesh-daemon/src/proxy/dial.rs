@@ -17,11 +17,13 @@ use tokio::{
 use super::{
     Worker,
     bounds::{CONNECT_TIMEOUT, CONNECT_TIMEOUT_TOTAL, DIAL_PORT_TRIES, DIAL_PORTS},
+    choose::{Attempt, Chooser, ConnectionPermit, Purpose},
+    identify::Connection,
     outcome::Failure,
     route::{Candidate, Plan},
     socket,
 };
-use crate::model::Content;
+use crate::model::{AttemptEnd, Content};
 
 /// From which address an endpoint is dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,27 +90,44 @@ pub(super) fn source(content: &Content, client: IpAddr, endpoint: IpAddr) -> Sou
     }
 }
 
-/// Connects to the first candidate that accepts; each is tried once, all within one bound.
+/// An opaque connection to an endpoint.
+pub(super) struct Dialled {
+    /// The connection.
+    pub(super) socket: Arc<TcpStream>,
+    /// To whom.
+    pub(super) attempt: Attempt,
+    /// Held as long as it lives.
+    pub(super) permit: Option<ConnectionPermit>,
+}
+
+/// Connects to the first endpoint that accepts, in the order that the balancer chooses; each is tried once, all within one bound.
 ///
 /// # Errors
 /// If none accepts.
-pub(super) async fn first(
-    worker: &Worker,
-    client: IpAddr,
-    plan: &Plan,
-) -> Result<(Arc<TcpStream>, Candidate), Failure> {
+pub(super) async fn first(worker: &Worker, client: &Connection, plan: &Plan) -> Result<Dialled, Failure> {
     let deadline = deadline();
-    let mut failure = Failure::NoEndpoint;
-    for candidate in plan.candidates() {
-        match connect(worker, client, &candidate, deadline).await {
-            Ok(socket) => return Ok((socket, candidate)),
-            Err(error) => failure = Failure::Connect(candidate.address, error),
+    let mut chooser = Chooser::new(worker, plan, Purpose::Connection, client, None);
+    let mut failure = None;
+    loop {
+        let mut attempt = match chooser.next() {
+            Ok(attempt) => attempt,
+            Err(none) => return Err(failure.unwrap_or(none)),
+        };
+        let permit = attempt.connection().map_err(Failure::Overflow)?;
+        match connect(worker, client.client.ip(), &attempt.candidate, deadline).await {
+            Ok(socket) => {
+                attempt.connected(worker);
+                return Ok(Dialled { socket, attempt, permit });
+            }
+            Err(error) => {
+                attempt.settle(worker, AttemptEnd::ConnectFailure);
+                failure = Some(Failure::Connect(attempt.address(), error));
+            }
         }
         if Instant::now() >= deadline {
-            break;
+            return Err(failure.unwrap_or(Failure::NoEndpoint));
         }
     }
-    Err(failure)
 }
 
 /// Until when all candidates of one connection or request must have been tried.

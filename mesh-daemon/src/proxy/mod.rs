@@ -1,5 +1,5 @@
-//! The data path: one connection, told as a story. In reading order: accept → identify → detect → the outbound spine → route → balance →
-//! dial → pool → copy | http → outcome → report.
+//! The data path: one connection, told as a story. In reading order: accept → identify → detect → the outbound spine → route → choose (live,
+//! balance, breaker, limits) → dial → pool → copy | http → outcome → report.
 //!
 //! Nothing is shared between workers but the tables and atomics.
 
@@ -12,6 +12,10 @@ mod outbound;
 mod route;
 mod live;
 mod balance;
+mod breaker;
+mod limits;
+mod budget;
+mod choose;
 mod dial;
 mod pool;
 mod copy;
@@ -22,7 +26,7 @@ mod report;
 mod metrics;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     hash::{BuildHasher, Hasher},
     rc::Rc,
@@ -65,6 +69,8 @@ struct Worker {
     buffers: copy::Buffers,
     /// Where the search for a local port starts next.
     dial_port: Cell<u16>,
+    /// Chance, for balancers, weights and jitter.
+    random: RefCell<fastrand::Rng>,
     drain: drain::Watch,
 }
 
@@ -119,6 +125,7 @@ impl Worker {
             pool: pool::Pool::default(),
             buffers: copy::Buffers::default(),
             dial_port: Cell::new(start),
+            random: RefCell::new(fastrand::Rng::new()),
             shared,
             drain,
         })

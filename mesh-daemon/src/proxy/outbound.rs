@@ -3,22 +3,20 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     Worker,
     accept::Accepted,
-    bounds::DETECT_PAUSE,
+    bounds::{DETECT_PAUSE, HEADER_READ_TIMEOUT},
     copy,
     detect::{self, Detected, Protocol},
-    dial, http,
+    dial::{self, Dialled},
+    http,
     identify::{self, Connection},
     outcome::Outcome,
     report::OpenConnection,
-    route::{self, Candidate, Plan},
+    route::{self, Plan},
     socket::{self, Stream},
 };
 use crate::model::AppProtocol;
@@ -26,9 +24,7 @@ use crate::model::AppProtocol;
 /// An upstream connection that was dialled before the protocol was known, because the client kept silent.
 pub(super) struct Early {
     /// The connection.
-    pub(super) socket: Arc<TcpStream>,
-    /// To whom.
-    pub(super) candidate: Candidate,
+    pub(super) dialled: Dialled,
     /// The plan that chose it: asking for another would turn the cursor twice.
     pub(super) plan: Plan,
 }
@@ -64,15 +60,16 @@ async fn carry(
 
 /// The client keeps silent, perhaps amid a line: dials, and whichever side speaks next decides.
 async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection, mut first: BytesMut) {
-    let plan = route::plan(&worker.shared.tables.load(), &connection);
-    let early = match dial::first(worker, connection.client.ip(), &plan).await {
-        Ok((socket, candidate)) => Early {
-            socket,
-            candidate,
-            plan,
-        },
+    let tables = worker.shared.tables.load_full();
+    let plan = route::direct(&tables, &connection);
+    let early = match dial::first(worker, &connection, &plan).await {
+        Ok(dialled) => Early { dialled, plan },
+        // its routes may lead to other endpoints: only what the client says tells
+        Err(_) if route::table(&tables, &connection).is_some() => {
+            return Box::pin(listen(worker, accepted, connection, first)).await;
+        }
         Err(failure) => {
-            OpenConnection::new(&worker.shared, plan.parties(&connection)).refuse(&failure, connection.destination);
+            OpenConnection::new(&worker.shared, route::parties(&tables, &connection)).refuse(&failure, connection.destination);
             socket::reset_on_close(&accepted.socket);
             return;
         }
@@ -83,7 +80,7 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
             // a client that spoke meanwhile was first, even if the server spoke too
             biased;
             _ = accepted.socket.readable() => true,
-            _ = early.socket.readable() => false,
+            _ = early.dialled.socket.readable() => false,
             // half a line may be all that the server waits for
             () = sleep_until(until), if !first.is_empty() => false,
         };
@@ -101,36 +98,49 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
                     until = Instant::now() + DETECT_PAUSE;
                 }
             }
-            Err(_) => return socket::reset_on_close(&early.socket),
+            Err(_) => return socket::reset_on_close(&early.dialled.socket),
         }
     }
 }
 
-/// The plan of the early dial, if there was one, with its connection; else a new one.
-pub(super) fn planned(
-    worker: &Worker,
-    connection: &Connection,
-    early: Option<Early>,
-) -> (Plan, Option<(Arc<TcpStream>, Candidate)>) {
-    match early {
-        Some(Early {
-            socket,
-            candidate,
-            plan,
-        }) => (plan, Some((socket, candidate))),
-        None => (route::plan(&worker.shared.tables.load(), connection), None),
+/// The client keeps silent and no endpoint of the Service itself can be had: waits until it is known what the client speaks.
+async fn listen(worker: &Rc<Worker>, accepted: Accepted, connection: Connection, mut first: BytesMut) {
+    let waiting = async {
+        loop {
+            accepted.socket.readable().await?;
+            match detect::protocol(&accepted.socket, AppProtocol::Detect, first).await? {
+                Detected::Known(protocol, first) => return Ok::<_, std::io::Error>((protocol, first)),
+                Detected::Silent(more) => first = more,
+            }
+        }
+    };
+    match timeout(HEADER_READ_TIMEOUT, waiting).await {
+        Ok(Ok((protocol, first))) => carry(worker, accepted, connection, protocol, first, None).await,
+        Ok(Err(_)) | Err(_) => socket::reset_on_close(&accepted.socket),
     }
 }
 
 /// Bytes both ways, to one endpoint.
 async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, first: Bytes, early: Option<Early>) {
-    let (plan, early) = planned(worker, connection, early);
-    let mut open = OpenConnection::new(&worker.shared, plan.parties(connection));
-    let dialled = match early {
-        Some(early) => Ok(early),
-        None => dial::first(worker, connection.client.ip(), &plan).await,
+    let tables = worker.shared.tables.load_full();
+    if route::table(&tables, connection).is_some() {
+        worker.shared.metrics.opaque_on_routed_port();
+    }
+    let (plan, dialled) = match early {
+        Some(Early { dialled, plan }) => (plan, Ok(dialled)),
+        None => {
+            let plan = route::direct(&tables, connection);
+            let dialled = dial::first(worker, connection, &plan).await;
+            (plan, dialled)
+        }
     };
-    let (upstream, candidate) = match dialled {
+    let mut open = OpenConnection::new(&worker.shared, route::parties(&tables, connection));
+    drop((tables, plan));
+    let Dialled {
+        socket,
+        attempt,
+        permit,
+    } = match dialled {
         Ok(dialled) => dialled,
         Err(failure) => {
             open.refuse(&failure, connection.destination);
@@ -138,15 +148,16 @@ async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, f
             return;
         }
     };
-    let bytes = open.connected(candidate.workload);
+    let bytes = open.connected(attempt.candidate.workload.clone());
     let client = Stream {
         first,
         socket: Arc::clone(&accepted.socket),
     };
     let upstream = Stream {
         first: Bytes::new(),
-        socket: upstream,
+        socket,
     };
     let outcome: Outcome = copy::both(&worker.buffers, client, upstream, &bytes).await;
+    drop((attempt, permit));
     open.close(outcome);
 }

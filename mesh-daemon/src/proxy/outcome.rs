@@ -1,26 +1,77 @@
-//! How a connection or request ended, and whose doing it was. The only place that translates errors; its words are the metric labels.
+//! How a connection or a request ends, and whose doing it was: [`Outcome`] is what everything else becomes; its words are the metric labels.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use hyper::StatusCode;
 use thiserror::Error;
 
-use crate::model::{Upstream, Workload};
+use super::http::grpc;
+use crate::model::{AttemptEnd, RuleFailure, Upstream, Workload};
 
 /// The end of one connection or request: exactly one each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Both sides got what was sent.
     Completed,
+    /// Mesh: a route's rule answered with a redirect.
+    Redirected,
     /// Downstream: the client reset the connection or left before the end.
     ClientReset,
     /// Upstream: the endpoint reset the connection or broke off.
     UpstreamReset,
+    /// Upstream: it took longer than the timeout that its route or policy gives it.
+    Timeout,
     /// Upstream: no endpoint accepted a connection.
     ConnectFailed,
     /// Mesh: the Service has no ready endpoint.
     NoEndpoint,
+    /// Mesh: the Service is routed, and no rule matches.
+    NoRoute,
+    /// Mesh: the rule that matches cannot be applied, or sends to nobody.
+    RouteFailed(RuleFailure),
+    /// Mesh: the backend that was chosen by weight does not exist.
+    BackendUnresolved,
+    /// Mesh: the breakers of all endpoints are open.
+    CircuitOpen,
+    /// Mesh: a limit of the Service's policy is reached.
+    Overflow(Limit),
     /// Mesh: its own task ended before the connection or request did, by a panic or because the worker was cut off.
     Aborted,
+}
+
+/// A limit of a TrafficPolicy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// `maxConnections`.
+    Connections,
+    /// `maxRequests`.
+    Requests,
+    /// `maxConnectionsPerEndpoint`, at every endpoint that could have been chosen.
+    ConnectionsPerEndpoint,
+    /// `maxRequestsPerEndpoint`, at every endpoint that could have been chosen.
+    RequestsPerEndpoint,
+}
+
+impl Limit {
+    /// The metric label, in snake case.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "max_connections",
+            Self::Requests => "max_requests",
+            Self::ConnectionsPerEndpoint => "max_connections_per_endpoint",
+            Self::RequestsPerEndpoint => "max_requests_per_endpoint",
+        }
+    }
+
+    /// The field of the policy, for sentences.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Connections => "limits.maxConnections",
+            Self::Requests => "limits.maxRequests",
+            Self::ConnectionsPerEndpoint => "limits.maxConnectionsPerEndpoint",
+            Self::RequestsPerEndpoint => "limits.maxRequestsPerEndpoint",
+        }
+    }
 }
 
 impl Outcome {
@@ -28,10 +79,19 @@ impl Outcome {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
+            Self::Redirected => "redirected",
             Self::ClientReset => "client_reset",
             Self::UpstreamReset => "upstream_reset",
+            Self::Timeout => "timeout",
             Self::ConnectFailed => "connect_failed",
             Self::NoEndpoint => "no_endpoint",
+            Self::NoRoute => "no_route",
+            Self::RouteFailed(RuleFailure::Unsupported) => "route_unsupported",
+            Self::RouteFailed(RuleFailure::NoBackend) => "route_no_backend",
+            Self::RouteFailed(RuleFailure::NoWeight) => "route_no_weight",
+            Self::BackendUnresolved => "backend_unresolved",
+            Self::CircuitOpen => "circuit_open",
+            Self::Overflow(limit) => limit.name(),
             Self::Aborted => "mesh_aborted",
         }
     }
@@ -52,6 +112,43 @@ pub(super) enum Failure {
     /// The request's body broke off on the client's side; the endpoint has seen a part of it.
     #[error("weft: the request's body ended early: {0}")]
     Unfinished(#[source] hyper::Error),
+    /// It took too long; the endpoint that was asked last.
+    #[error("weft: no answer within the time that {0} gives, last asked {1}")]
+    Timeout(TimeoutField, SocketAddr),
+    /// GEP-1294: a Service with routes serves nothing else.
+    #[error("weft: no rule of the service's routes matches the request")]
+    NoRoute,
+    /// The rule, as in `shop/web rule 0`.
+    #[error("weft: {1}: {}", rule_sentence(*.0))]
+    RouteFailed(RuleFailure, String),
+    /// The backend's name.
+    #[error("weft: the route's backend {0} does not exist")]
+    BackendUnresolved(String),
+    /// `whenAllOpen: FailFast`.
+    #[error("weft: circuit_open: every endpoint has failed too often, and is left alone for a while")]
+    CircuitOpen,
+    /// Answered at once, without a queue.
+    #[error("weft: {}: the limit {} is reached", .0.name(), .0.field())]
+    Overflow(Limit),
+}
+
+/// Which timeout has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum TimeoutField {
+    /// Of all attempts.
+    #[error("timeouts.request")]
+    Request,
+    /// Of one attempt.
+    #[error("timeouts.backendRequest")]
+    Attempt,
+}
+
+fn rule_sentence(failure: RuleFailure) -> &'static str {
+    match failure {
+        RuleFailure::Unsupported => "the rule asks for something that is not supported; its status says what",
+        RuleFailure::NoBackend => "the rule has no backend",
+        RuleFailure::NoWeight => "all backends of the rule have the weight 0",
+    }
 }
 
 impl Failure {
@@ -62,24 +159,53 @@ impl Failure {
             Self::Connect(..) => Outcome::ConnectFailed,
             Self::Unanswered(..) => Outcome::UpstreamReset,
             Self::Unfinished(..) => Outcome::ClientReset,
+            Self::Timeout(..) => Outcome::Timeout,
+            Self::NoRoute => Outcome::NoRoute,
+            Self::RouteFailed(failure, _) => Outcome::RouteFailed(*failure),
+            Self::BackendUnresolved(_) => Outcome::BackendUnresolved,
+            Self::CircuitOpen => Outcome::CircuitOpen,
+            Self::Overflow(limit) => Outcome::Overflow(*limit),
+        }
+    }
+
+    /// The same as a gRPC client is told it (the gRPC project's mapping of HTTP statuses; a deadline has a status of its own).
+    pub(super) fn grpc_status(&self) -> u8 {
+        match self {
+            Self::Timeout(..) => grpc::DEADLINE_EXCEEDED,
+            other => grpc::of_http(other.status()),
+        }
+    }
+
+    /// What it says about the endpoint; none if it was not the endpoint's doing.
+    pub(super) fn attempt_end(&self) -> Option<AttemptEnd> {
+        match self {
+            Self::Connect(..) => Some(AttemptEnd::ConnectFailure),
+            Self::Unanswered(..) => Some(AttemptEnd::Reset),
+            Self::Timeout(..) => Some(AttemptEnd::Timeout),
+            _ => None,
         }
     }
 
     /// The endpoint whose doing it was.
     pub(super) fn endpoint(&self) -> Option<SocketAddr> {
         match self {
-            Self::Connect(endpoint, _) | Self::Unanswered(endpoint, _) => Some(*endpoint),
-            Self::NoEndpoint | Self::Unfinished(_) => None,
+            Self::Connect(endpoint, _) | Self::Unanswered(endpoint, _) | Self::Timeout(_, endpoint) => Some(*endpoint),
+            _ => None,
         }
     }
 
-    /// The status of the mesh's own answer (RFC 9110, 15.6).
-    pub(super) fn status(&self) -> hyper::StatusCode {
+    /// The status of the mesh's own answer (RFC 9110, 15.5 and 15.6; GEP-1294 for what concerns routes).
+    pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::NoEndpoint | Self::Connect(..) => hyper::StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unanswered(..) => hyper::StatusCode::BAD_GATEWAY,
+            Self::NoEndpoint | Self::Connect(..) | Self::CircuitOpen | Self::Overflow(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Unanswered(..) => StatusCode::BAD_GATEWAY,
             // RFC 9112, 8
-            Self::Unfinished(..) => hyper::StatusCode::BAD_REQUEST,
+            Self::Unfinished(..) => StatusCode::BAD_REQUEST,
+            Self::Timeout(..) => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::RouteFailed(..) | Self::BackendUnresolved(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

@@ -24,9 +24,11 @@ use super::{
     Worker,
     bounds::{POOL_HTTP2_TOTAL, POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
     dial::{self, Source},
-    http::client,
     identify::Connection,
     metrics::Metrics,
+    choose::{Attempt, ConnectionPermit},
+    http::{client, replay::Outgoing},
+    outcome::Limit,
     route::Candidate,
     socket,
 };
@@ -60,7 +62,7 @@ pub(super) struct Idle {
 }
 
 struct Kept {
-    sender: http1::SendRequest<Incoming>,
+    sender: http1::SendRequest<Outgoing>,
     socket: Arc<TcpStream>,
     since: Instant,
 }
@@ -68,7 +70,7 @@ struct Kept {
 /// The one HTTP/2 connection of a key. A burst of streams joins one dial and shares its end, be it a failure: if each dialled again for
 /// itself, the last would wait for all the others.
 struct Slot {
-    sender: RefCell<Option<http2::SendRequest<Incoming>>>,
+    sender: RefCell<Option<http2::SendRequest<Outgoing>>>,
     /// The dial under way; weak, because a dial that nobody waits for ends.
     dial: RefCell<Option<WeakShared<Dialling>>>,
     used: Cell<Instant>,
@@ -76,13 +78,30 @@ struct Slot {
     streams: Rc<()>,
 }
 
-type Dialling = LocalBoxFuture<'static, Result<http2::SendRequest<Incoming>, Arc<io::Error>>>;
+type Dialling = LocalBoxFuture<'static, Result<http2::SendRequest<Outgoing>, NoConnection>>;
+
+/// Why there is no connection for a request: nothing of it was sent.
+#[derive(Clone, Debug)]
+pub(super) enum NoConnection {
+    /// The endpoint did not accept.
+    Failed(Arc<io::Error>),
+    /// There may be no more.
+    Overflow(Limit),
+}
+
+/// A connected socket that has carried nothing yet.
+pub(super) struct Fresh {
+    /// The socket.
+    pub(super) socket: Arc<TcpStream>,
+    /// Held as long as the connection lives.
+    pub(super) permit: Option<ConnectionPermit>,
+}
 
 /// A connection lent for one request.
 pub(super) enum Lease {
     /// HTTP/1: exclusive. Goes back to the pool when the answer has been read to its end.
     Http1 {
-        sender: http1::SendRequest<Incoming>,
+        sender: http1::SendRequest<Outgoing>,
         socket: Arc<TcpStream>,
         key: Key,
         pool: Weak<RefCell<Idle>>,
@@ -90,7 +109,7 @@ pub(super) enum Lease {
     },
     /// HTTP/2: shared.
     Http2 {
-        sender: http2::SendRequest<Incoming>,
+        sender: http2::SendRequest<Outgoing>,
         _stream: Rc<()>,
     },
 }
@@ -100,31 +119,33 @@ impl Pool {
     pub(super) async fn http1(
         worker: &Rc<Worker>,
         client: &Connection,
-        to: &Candidate,
+        to: &Attempt,
         fresh: bool,
         until: Instant,
-    ) -> io::Result<Lease> {
-        let key = key(client, to);
+    ) -> Result<Lease, NoConnection> {
+        let key = key(client, &to.candidate);
         if !fresh && let Some(lease) = worker.pool.take(worker, &key) {
             return Ok(lease);
         }
-        let socket = dial::connect(worker, client.client.ip(), to, until).await?;
-        Self::http1_over(worker, client, to, socket).await
+        let permit = to.connection()?;
+        let socket = dial::connect(worker, client.client.ip(), &to.candidate, until).await?;
+        Self::http1_over(worker, client, to, Fresh { socket, permit }).await
     }
 
     /// A connection for one HTTP/1 request over a socket that is already connected.
     pub(super) async fn http1_over(
         worker: &Rc<Worker>,
         client: &Connection,
-        to: &Candidate,
-        socket: Arc<TcpStream>,
-    ) -> io::Result<Lease> {
-        let sender = client::http1(Arc::clone(&socket)).await?;
+        to: &Attempt,
+        fresh: Fresh,
+    ) -> Result<Lease, NoConnection> {
+        let socket = Arc::clone(&fresh.socket);
+        let sender = client::http1(fresh).await?;
         let pool = Rc::downgrade(&worker.pool.http1);
         Ok(Lease::Http1 {
             sender,
             socket,
-            key: key(client, to),
+            key: key(client, &to.candidate),
             pool,
             worker: Rc::clone(worker),
         })
@@ -134,21 +155,21 @@ impl Pool {
     pub(super) async fn http2(
         worker: &Rc<Worker>,
         client: &Connection,
-        to: &Candidate,
-        early: Option<Arc<TcpStream>>,
+        to: &Attempt,
+        early: Option<Fresh>,
         until: Instant,
-    ) -> io::Result<Lease> {
+    ) -> Result<Lease, NoConnection> {
         let key = Key {
             client_port: client.client.port(),
-            ..key(client, to)
+            ..key(client, &to.candidate)
         };
         let slot = worker.pool.slot(&worker.shared.metrics, key, POOL_HTTP2_TOTAL);
         slot.used.set(Instant::now());
         let sender = match slot.open(&worker.shared.metrics) {
             Some(sender) => sender,
             None => timeout_at(until, slot.dial(worker, client.client.ip(), to, early))
-                .await?
-                .map_err(|error| io::Error::new(error.kind(), error))?,
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
         };
         Ok(Lease::Http2 {
             sender,
@@ -210,16 +231,20 @@ impl Lease {
     /// Sends a request. The error holds the request if no byte of it was sent.
     pub(super) async fn send(
         &mut self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Incoming>>> {
+        request: Request<Outgoing>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing>>> {
         match self {
             Self::Http1 { sender, .. } => sender.try_send_request(request).await,
             Self::Http2 { sender, .. } => sender.try_send_request(request).await,
         }
     }
 
-    /// The answer has been read to its end: the connection may serve another request.
-    pub(super) fn give_back(self) {
+    /// The answer has been read to its end: the connection may serve another request. Where connections are at their limit it is closed instead: kept
+    /// idle for one client, it would keep all others out.
+    pub(super) fn give_back(self, is_crowded: bool) {
+        if is_crowded {
+            return;
+        }
         let Self::Http1 {
             mut sender,
             socket,
@@ -308,7 +333,7 @@ impl Slot {
     }
 
     /// The connection, if it is still open.
-    fn open(&self, metrics: &Metrics) -> Option<http2::SendRequest<Incoming>> {
+    fn open(&self, metrics: &Metrics) -> Option<http2::SendRequest<Outgoing>> {
         let mut kept = self.sender.borrow_mut();
         if kept.as_ref()?.is_closed() {
             metrics.stale("when_taken");
@@ -322,23 +347,27 @@ impl Slot {
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         client: IpAddr,
-        to: &Candidate,
-        early: Option<Arc<TcpStream>>,
+        to: &Attempt,
+        early: Option<Fresh>,
     ) -> Shared<Dialling> {
         if let Some(dial) = self.dialling() {
             return dial;
         }
-        let (slot, worker, to) = (Rc::clone(self), Rc::clone(worker), to.clone());
+        let (slot, worker, permit) = (Rc::clone(self), Rc::clone(worker), to.connection());
+        let to = to.candidate.clone();
         let dial = async move {
-            let socket = match early {
-                Some(socket) => socket,
-                None => dial::connect(&worker, client, &to, dial::deadline()).await?,
+            let fresh = match early {
+                Some(fresh) => fresh,
+                None => Fresh {
+                    permit: permit?,
+                    socket: dial::connect(&worker, client, &to, dial::deadline()).await?,
+                },
             };
-            let sender = client::http2(socket).await?;
+            let sender = client::http2(fresh).await?;
             *slot.sender.borrow_mut() = Some(sender.clone());
             Ok(sender)
         };
-        let dial = dial.map(|result| result.map_err(Arc::new)).boxed_local().shared();
+        let dial = dial.boxed_local().shared();
         *self.dial.borrow_mut() = dial.downgrade();
         dial
     }
@@ -354,6 +383,18 @@ impl Slot {
         let idle = Rc::strong_count(&self.streams) == 1 && self.dialling().is_none();
         idle && (self.used.get().elapsed() >= POOL_IDLE_TIMEOUT
             || self.sender.borrow().as_ref().is_none_or(http2::SendRequest::is_closed))
+    }
+}
+
+impl From<io::Error> for NoConnection {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}
+
+impl From<Limit> for NoConnection {
+    fn from(limit: Limit) -> Self {
+        Self::Overflow(limit)
     }
 }
 

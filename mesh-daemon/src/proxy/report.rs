@@ -6,7 +6,7 @@ use super::{
     Shared, copy,
     outcome::{Failure, Outcome, Parties},
 };
-use crate::model::Workload;
+use crate::model::{Rule, Workload};
 
 /// An opaque connection from its dial to its end.
 pub(super) struct OpenConnection {
@@ -20,6 +20,15 @@ pub(super) struct Exchange {
     shared: Arc<Shared>,
     /// Who takes part.
     pub parties: Parties,
+    /// The endpoint that answered, or was asked last.
+    pub endpoint: Option<SocketAddr>,
+    /// Endpoints that were asked, the same one counted each time.
+    pub attempts: u32,
+    /// Whether it is a call of gRPC.
+    pub is_grpc: bool,
+    /// The call's grpc-status.
+    pub grpc: Option<u8>,
+    rule: Option<Arc<Rule>>,
     protocol: &'static str,
     started: Instant,
     status: Option<u16>,
@@ -68,16 +77,26 @@ impl Drop for OpenConnection {
 
 impl Exchange {
     /// Begins.
-    pub(super) fn new(shared: &Arc<Shared>, parties: Parties, protocol: &'static str) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, parties: Parties, protocol: &'static str, is_grpc: bool) -> Self {
         shared.metrics.requests_open.inc();
         Self {
             shared: Arc::clone(shared),
             parties,
+            endpoint: None,
+            attempts: 0,
+            is_grpc,
+            grpc: None,
+            rule: None,
             protocol,
             started: Instant::now(),
             status: None,
             outcome: None,
         }
+    }
+
+    /// A rule decided about it.
+    pub(super) fn by(&mut self, rule: &Arc<Rule>) {
+        self.rule = Some(Arc::clone(rule));
     }
 
     /// The answer's head is known.
@@ -137,11 +156,11 @@ mod tests {
         };
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _open = OpenConnection::new(&shared, parties());
-            let _exchange = Exchange::new(&shared, parties(), "http/1.1");
+            let _exchange = Exchange::new(&shared, parties(), "http/1.1", false);
             panic!("on purpose");
         }));
         assert!(panicked.is_err());
-        drop(Exchange::new(&shared, parties(), "http/1.1"));
+        drop(Exchange::new(&shared, parties(), "http/1.1", false));
         let words: Vec<_> = registry
             .gather()
             .iter()

@@ -1,19 +1,34 @@
-//! The answer's body on its way to the client: at its end, and only there, the upstream connection is free and the request is reported.
+//! The answer's body on its way to the client: at its end, and only there, the upstream connection is free, the endpoint's breaker knows, and the
+//! request is reported.
 
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::{
+    Response,
+    body::{Body as _, Frame, Incoming, SizeHint},
+};
+use thiserror::Error;
+use tokio::time::Instant;
 
-use crate::proxy::{outcome::Outcome, pool::Lease, report::Exchange};
+use super::{deadline::Deadline, grpc};
+use crate::{
+    model::AttemptEnd,
+    proxy::{Worker, choose::Attempt, limits::Permit, outcome::Outcome, pool::Lease, report::Exchange},
+};
 
 /// A body for the client.
 pub(super) enum Body {
     /// From upstream.
-    Carried { incoming: Incoming, end: Option<End> },
+    Carried {
+        incoming: Incoming,
+        end: Option<End>,
+        deadline: Option<Deadline>,
+    },
     /// The mesh's own, with its report.
     Own {
         text: Option<Bytes>,
@@ -21,25 +36,95 @@ pub(super) enum Body {
     },
 }
 
+/// Why a body breaks off: the client must see that it is not whole.
+#[derive(Debug, Error)]
+pub(super) enum Broken {
+    /// Upstream broke off.
+    #[error(transparent)]
+    Upstream(#[from] hyper::Error),
+    /// The time of its request is over.
+    #[error("the timeout of the route or policy has passed")]
+    Late,
+}
+
 /// What happens when the body has been carried.
 pub(super) struct End {
+    worker: Rc<Worker>,
     lease: Lease,
     report: Exchange,
+    attempt: Attempt,
+    status: u16,
+    grpc: Option<u8>,
+    _in_flight: Option<Permit>,
+}
+
+impl End {
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        report: Exchange,
+        lease: Lease,
+        attempt: Attempt,
+        in_flight: Option<Permit>,
+        response: &Response<Incoming>,
+    ) -> Self {
+        let is_grpc = report.is_grpc;
+        let mut end = Self {
+            worker: Rc::clone(worker),
+            lease,
+            report,
+            attempt,
+            status: response.status().as_u16(),
+            grpc: is_grpc.then(|| grpc::status(response.headers())).flatten(),
+            _in_flight: in_flight,
+        };
+        // a trial waits for nothing that may last: its place is wanted by others. A status that is bad is known at once
+        if end.attempt.is_trial() || end.status >= 500 || end.grpc.is_some() {
+            end.settle(end.answered());
+        }
+        end
+    }
+
+    fn answered(&self) -> AttemptEnd {
+        AttemptEnd::Answered {
+            status: self.status,
+            grpc: self.grpc,
+        }
+    }
+
+    fn settle(&mut self, end: AttemptEnd) {
+        self.attempt.settle(&self.worker, end);
+    }
+
+    fn finish(mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::UpstreamReset => self.settle(AttemptEnd::Reset),
+            Outcome::Timeout => self.settle(AttemptEnd::Timeout),
+            _ => self.settle(self.answered()),
+        }
+        self.report.grpc = self.grpc;
+        self.report.end(outcome);
+        if outcome == Outcome::Completed {
+            self.lease.give_back(self.attempt.is_crowded());
+        }
+    }
 }
 
 impl Body {
-    pub(super) fn carried(incoming: Incoming, lease: Lease, report: Exchange) -> Self {
+    /// Carries what comes from upstream, until a time.
+    pub(super) fn carried(incoming: Incoming, end: End, until: Option<Instant>) -> Self {
         let mut body = Self::Carried {
             incoming,
-            end: Some(End { lease, report }),
+            end: Some(end),
+            deadline: until.map(Deadline::new),
         };
         body.end_if_empty();
         body
     }
 
-    pub(super) fn text(text: String, report: Exchange) -> Self {
+    /// The mesh's own words, or none.
+    pub(super) fn reported(text: Option<String>, report: Exchange) -> Self {
         Self::Own {
-            text: Some(text.into()),
+            text: text.map(Into::into),
             report: Some(report),
         }
     }
@@ -53,7 +138,7 @@ impl Body {
 
     /// hyper does not read a body that says that it has ended: look here too.
     fn end_if_empty(&mut self) {
-        if let Self::Carried { incoming, end } = self
+        if let Self::Carried { incoming, end, .. } = self
             && incoming.is_end_stream()
         {
             finish(end, Outcome::Completed);
@@ -62,33 +147,44 @@ impl Body {
 }
 
 fn finish(end: &mut Option<End>, outcome: Outcome) {
-    if let Some(End { lease, mut report }) = end.take() {
-        report.end(outcome);
-        if outcome == Outcome::Completed {
-            lease.give_back();
-        }
+    if let Some(end) = end.take() {
+        end.finish(outcome);
     }
 }
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
         match this {
             Self::Own { text, report } => {
                 report.take();
                 Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
             }
-            Self::Carried { incoming, end } => {
+            Self::Carried {
+                incoming,
+                end,
+                deadline,
+            } => {
+                // looked at first: an endpoint that drips bytes without end would never let it be seen
+                if end.is_some() && deadline.as_mut().is_some_and(|deadline| deadline.poll(cx).is_ready()) {
+                    finish(end, Outcome::Timeout);
+                    return Poll::Ready(Some(Err(Broken::Late)));
+                }
                 let frame = ready!(Pin::new(incoming).poll_frame(cx));
                 match &frame {
                     None => finish(end, Outcome::Completed),
                     Some(Err(_)) => finish(end, Outcome::UpstreamReset),
-                    Some(Ok(_)) => this.end_if_empty(),
+                    Some(Ok(frame)) => {
+                        if let (Some(end), Some(trailers)) = (end, frame.trailers_ref()) {
+                            end.grpc = end.grpc.or_else(|| grpc::status(trailers));
+                        }
+                        this.end_if_empty();
+                    }
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(Broken::Upstream)))
             }
         }
     }

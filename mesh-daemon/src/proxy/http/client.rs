@@ -1,6 +1,6 @@
-//! The upstream's side: hyper's client connections, and the loop that finds one which takes the request.
+//! The upstream's side: hyper's client connections, and one attempt to have a request answered by one endpoint.
 
-use std::{io, rc::Rc, sync::Arc};
+use std::{io, rc::Rc};
 
 use bytes::Bytes;
 use hyper::{
@@ -9,7 +9,7 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::TokioTimer;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     proxy::{
@@ -18,119 +18,120 @@ use crate::{
             HTTP1_BUFFER_BYTES, HTTP1_HEADERS, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_HEADER_LIST_BYTES,
             HTTP2_SEND_BYTES, HTTP2_STREAM_WINDOW_BYTES, POOL_STALE_TRIES,
         },
+        choose::Attempt,
         detect::Protocol,
-        dial,
         identify::Connection,
-        outcome::Failure,
-        pool::{Lease, Pool},
-        route::{Candidate, Plan},
-        socket::{self, Stream},
+        outcome::{Failure, TimeoutField},
+        pool::{Fresh, Lease, NoConnection, Pool},
+        socket::Stream,
     },
     task::{self, LocalExecutor},
 };
 
-/// An answer, and the connection that it still occupies.
-pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
-    pub(super) lease: Lease,
-    pub(super) candidate: Candidate,
-}
+use super::replay::Outgoing;
 
-/// How one try ended without an answer.
+/// How one attempt ended without an answer.
 #[expect(
     clippy::large_enum_variant,
     reason = "it moves up one frame, once: an allocation costs more"
 )]
-enum Untaken {
+pub(super) enum Untaken {
     /// Nothing was sent: the request may go elsewhere.
-    Whole(Request<Incoming>, Failure),
+    Whole(Request<Outgoing>, Failure),
     /// It was sent, at least in part, and may have had its effect.
     Sent(Failure),
 }
 
-/// Sends a request to the first candidate that takes it. What has been sent once, even in part, is never sent again.
-pub(super) async fn send(
-    worker: &Rc<Worker>,
-    client: &Connection,
-    protocol: Protocol,
-    plan: &Plan,
-    early: Option<(Arc<TcpStream>, Candidate)>,
-    mut request: Request<Incoming>,
-) -> Result<Answer, Failure> {
-    let until = dial::deadline();
-    let mut failure = Failure::NoEndpoint;
-    let early = early
-        .filter(|(socket, _)| socket::is_idle(socket))
-        .map(|(socket, candidate)| (Some(socket), candidate));
-    let planned = plan.candidates().map(|candidate| (None, candidate));
-    for (socket, candidate) in early.into_iter().chain(planned) {
-        match ask(worker, client, protocol, &candidate, socket, until, request).await {
-            Ok((response, lease)) => {
-                return Ok(Answer {
-                    response,
-                    lease,
-                    candidate,
-                });
-            }
-            Err(Untaken::Sent(failure)) => return Err(failure),
-            Err(Untaken::Whole(whole, why)) => (request, failure) = (whole, why),
-        }
-        if Instant::now() >= until {
-            break;
-        }
-    }
-    Err(failure)
+/// What holds for one attempt.
+pub(super) struct Asking<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) client: &'a Connection,
+    pub(super) protocol: Protocol,
+    /// Until when a connection must be there.
+    pub(super) connected_by: Instant,
+    /// Until when the answer's head must be there, and what says so.
+    pub(super) answered_by: Option<(Instant, TimeoutField)>,
 }
 
-/// Asks one endpoint; a pooled connection that turns out to be closed is replaced, in the end by a fresh one.
-async fn ask(
-    worker: &Rc<Worker>,
-    client: &Connection,
-    protocol: Protocol,
-    to: &Candidate,
-    mut early: Option<Arc<TcpStream>>,
-    until: Instant,
-    mut request: Request<Incoming>,
-) -> Result<(Response<Incoming>, Lease), Untaken> {
-    let mut tries = 0;
-    loop {
-        let fresh = tries >= POOL_STALE_TRIES;
-        let lease = match (protocol, early.take()) {
-            (Protocol::Http2, early) => Pool::http2(worker, client, to, early, until).await,
-            (_, Some(socket)) => Pool::http1_over(worker, client, to, socket).await,
-            (_, None) => Pool::http1(worker, client, to, fresh, until).await,
-        };
-        let mut lease = match lease {
-            Ok(lease) => lease,
-            Err(error) => return Err(Untaken::Whole(request, Failure::Connect(to.address, error))),
-        };
-        let mut error = match lease.send(request).await {
-            Ok(response) => return Ok((response, lease)),
-            Err(error) => error,
-        };
-        let Some(whole) = error.take_message() else {
-            let error = error.into_error();
-            // to hyper's client the body is its user's: here that is the client
-            return Err(Untaken::Sent(if error.is_user() {
-                Failure::Unfinished(error)
-            } else {
-                Failure::Unanswered(to.address, error)
-            }));
-        };
-        worker.shared.metrics.stale("when_sent");
-        if fresh {
-            return Err(Untaken::Whole(
-                whole,
-                Failure::Connect(to.address, io::Error::other(error.into_error())),
-            ));
+impl Asking<'_> {
+    /// Asks one endpoint; a pooled connection that turns out to be closed is replaced, in the end by a fresh one.
+    pub(super) async fn ask(
+        &self,
+        to: &Attempt,
+        mut early: Option<Fresh>,
+        mut request: Request<Outgoing>,
+    ) -> Result<(Response<Incoming>, Lease), Untaken> {
+        let mut tries = 0;
+        loop {
+            let fresh = tries >= POOL_STALE_TRIES;
+            let mut lease = match self.lease(to, early.take(), fresh).await {
+                Ok(lease) => lease,
+                Err(why) => return Err(Untaken::Whole(request, why)),
+            };
+            let Some(sent) = self.in_time(lease.send(request)).await else {
+                return Err(Untaken::Sent(self.late(to)));
+            };
+            let mut error = match sent {
+                Ok(response) => return Ok((response, lease)),
+                Err(error) => error,
+            };
+            let Some(whole) = error.take_message() else {
+                return Err(Untaken::Sent(broken(to, error.into_error())));
+            };
+            self.worker.shared.metrics.stale("when_sent");
+            if fresh {
+                let error = io::Error::other(error.into_error());
+                return Err(Untaken::Whole(whole, Failure::Connect(to.address(), error)));
+            }
+            request = whole;
+            tries += 1;
         }
-        request = whole;
-        tries += 1;
+    }
+
+    async fn lease(&self, to: &Attempt, early: Option<Fresh>, fresh: bool) -> Result<Lease, Failure> {
+        let Self { worker, client, .. } = self;
+        let by = self
+            .answered_by
+            .map_or(self.connected_by, |(by, _)| by.min(self.connected_by));
+        let lease = match (self.protocol, early) {
+            (Protocol::Http2, early) => Pool::http2(worker, client, to, early, by).await,
+            (_, Some(fresh)) => Pool::http1_over(worker, client, to, fresh).await,
+            (_, None) => Pool::http1(worker, client, to, fresh, by).await,
+        };
+        lease.map_err(|why| match why {
+            NoConnection::Failed(error) => {
+                Failure::Connect(to.address(), io::Error::new(error.kind(), error.to_string()))
+            }
+            NoConnection::Overflow(limit) => Failure::Overflow(limit),
+        })
+    }
+
+    /// None if the time is over.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        match self.answered_by {
+            Some((by, _)) => timeout_at(by, answer).await.ok(),
+            None => Some(answer.await),
+        }
+    }
+
+    fn late(&self, to: &Attempt) -> Failure {
+        let field = self.answered_by.map_or(TimeoutField::Request, |(_, field)| field);
+        Failure::Timeout(field, to.address())
+    }
+}
+
+/// To hyper's client the body is its user's: here that is the client.
+fn broken(to: &Attempt, error: hyper::Error) -> Failure {
+    if error.is_user() {
+        Failure::Unfinished(error)
+    } else {
+        Failure::Unanswered(to.address(), error)
     }
 }
 
 /// HTTP/1 over a connected socket.
-pub(in crate::proxy) async fn http1(socket: Arc<TcpStream>) -> io::Result<http1::SendRequest<Incoming>> {
+pub(in crate::proxy) async fn http1(fresh: Fresh) -> io::Result<http1::SendRequest<Outgoing>> {
+    let Fresh { socket, permit } = fresh;
     let stream = Stream {
         first: Bytes::new(),
         socket,
@@ -145,12 +146,14 @@ pub(in crate::proxy) async fn http1(socket: Arc<TcpStream>) -> io::Result<http1:
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "an upstream HTTP/1 connection broke off");
         }
+        drop(permit);
     });
     Ok(sender)
 }
 
 /// HTTP/2 with prior knowledge over a connected socket.
-pub(in crate::proxy) async fn http2(socket: Arc<TcpStream>) -> io::Result<http2::SendRequest<Incoming>> {
+pub(in crate::proxy) async fn http2(fresh: Fresh) -> io::Result<http2::SendRequest<Outgoing>> {
+    let Fresh { socket, permit } = fresh;
     let stream = Stream {
         first: Bytes::new(),
         socket,
@@ -167,6 +170,7 @@ pub(in crate::proxy) async fn http2(socket: Arc<TcpStream>) -> io::Result<http2:
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an upstream HTTP/2 connection broke off");
         }
+        drop(permit);
     });
     Ok(sender)
 }

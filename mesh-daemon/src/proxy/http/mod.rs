@@ -1,95 +1,203 @@
-//! HTTP between the two sides: one request at a time goes from hyper's server to hyper's client, its bodies streamed.
+//! HTTP between the two sides: one request at a time is routed, sent from hyper's server to hyper's client, its bodies streamed.
 
-mod body;
-pub(super) mod client;
-mod headers;
 pub(super) mod server;
+mod edits;
+mod path;
+mod redirect;
+pub(super) mod hash_key;
+mod retry;
+mod send;
+pub(super) mod client;
+pub(super) mod replay;
+mod deadline;
+mod body;
+mod grpc;
+mod answer;
+mod headers;
 mod upgrade;
 
 use std::{cell::Cell, rc::Rc};
 
-use hyper::{Request, Response, body::Incoming, header};
+use http::request::Parts;
+use hyper::{Request, Response, body::Incoming};
 
+use self::{
+    body::{Body, End},
+    retry::Retries,
+    send::{Answer, Early, Sending, Times},
+    upgrade::Asked,
+};
 use super::{
     Worker,
+    choose::{Chooser, Purpose},
     detect::Protocol,
     identify::Connection,
-    outbound::{self, Early},
-    outcome::Failure,
+    limits::Permit,
+    dial::Dialled,
+    outbound,
     places::Place,
+    pool::Fresh,
     report::Exchange,
+    route::{self, Decision, Plan},
+    socket,
 };
-use body::Body;
 
 /// What all requests of one client connection share.
 struct Client {
     worker: Rc<Worker>,
     connection: Connection,
     protocol: Protocol,
-    /// Dialled while the client kept silent: the first request's upstream.
-    early: Cell<Option<Early>>,
+    /// Dialled while the client kept silent: the first request's upstream, unless a route leads elsewhere.
+    early: Cell<Option<outbound::Early>>,
     /// Held on by what outlives the HTTP connection: upgrades.
     _place: Rc<Place>,
 }
 
 /// Carries one request: each is routed and balanced on its own.
 async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Response<Body> {
-    let Client {
-        worker,
-        connection,
-        protocol,
-        early,
-        ..
-    } = &*client;
-    let (plan, early) = outbound::planned(worker, connection, early.take());
-    let mut report = Exchange::new(&worker.shared, plan.parties(connection), version(&request));
+    let Client { worker, connection, .. } = &*client;
     let upgrade = upgrade::asked(&mut request);
-    headers::request(request.headers_mut(), *protocol, upgrade.is_some());
-    match client::send(worker, connection, *protocol, &plan, early, request).await {
-        Ok(client::Answer {
-            mut response,
-            lease,
-            candidate,
-        }) => {
-            report.parties.destination = candidate.workload;
-            report.answered(response.status());
-            match upgrade {
-                Some(upgrade) if upgrade.is_granted(&response) => {
-                    let switched = upgrade::carry(&client, upgrade, &mut response, report);
-                    headers::response(response.headers_mut(), true);
-                    *response.version_mut() = switched;
-                    response.map(|_| Body::empty())
-                }
-                _ => {
-                    headers::response(response.headers_mut(), false);
-                    *response.version_mut() = hyper::Version::HTTP_11;
-                    response.map(|incoming| Body::carried(incoming, lease, report))
-                }
+    let (head, body) = request.into_parts();
+    let early = client.early.take();
+    let tables = match &early {
+        Some(early) => early.plan.tables(),
+        None => worker.shared.tables.load_full(),
+    };
+    let draw = |below| worker.random.borrow_mut().u64(0..below);
+    let decision = route::request(&tables, connection, &head, draw);
+    let parties = route::parties(&tables, connection);
+    drop(tables);
+    let mut report = Exchange::new(&worker.shared, parties, version(&head), grpc::is_call(&head.headers));
+    match decision {
+        Decision::Forward(plan) => {
+            let request = Request::from_parts(head, body);
+            Forward {
+                client: &client,
+                plan: &plan,
+                upgrade,
+                report,
             }
+            .carry(early, request)
+            .await
         }
-        Err(failure) => {
-            report.parties.destination = failure.endpoint().and_then(|endpoint| plan.owner(endpoint));
-            report.failed(&failure, connection.destination);
-            own_answer(&failure, report)
+        Decision::Redirect(routed) => answer::redirect(&routed, &head, connection, report),
+        Decision::Refuse(failure, rule) => {
+            rule.inspect(|rule| report.by(rule));
+            answer::own(&failure, report, connection.destination)
         }
     }
 }
 
-/// The mesh's own answer, in one sentence.
-fn own_answer(failure: &Failure, mut report: Exchange) -> Response<Body> {
-    report.answered(failure.status());
-    let mut response = Response::new(Body::text(format!("{failure}\n"), report));
-    *response.status_mut() = failure.status();
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
+/// One request on its way to an endpoint.
+struct Forward<'a> {
+    client: &'a Rc<Client>,
+    plan: &'a Plan,
+    upgrade: Option<Asked>,
+    report: Exchange,
+}
+
+impl Forward<'_> {
+    async fn carry(mut self, early: Option<outbound::Early>, mut request: Request<Incoming>) -> Response<Body> {
+        let Client {
+            worker,
+            connection,
+            protocol,
+            ..
+        } = &**self.client;
+        if let Some(routed) = &self.plan.routed {
+            self.report.by(&routed.rule);
+        }
+        let in_flight = match self.plan.enter() {
+            Ok(in_flight) => in_flight,
+            Err(failure) => return answer::own(&failure, self.report, connection.destination),
+        };
+        let mut chooser = Chooser::new(worker, self.plan, Purpose::Request, connection, Some(request.headers()));
+        let early = early.and_then(|early| reuse(early, &mut chooser));
+        request = self.edited(request, *protocol);
+        let is_grpc = self.report.is_grpc;
+        let (retries, request) = Retries::new(&self.plan.settings, request, is_grpc, self.upgrade.is_some());
+        let mut sending = Sending {
+            worker,
+            client: connection,
+            protocol: *protocol,
+            plan: self.plan,
+            is_grpc,
+            times: Times::new(&self.plan.settings),
+            retries,
+        };
+        match sending.send(chooser, early, request, &mut self.report).await {
+            Ok(answer) => self.answered(answer, in_flight),
+            Err(failure) => {
+                self.report.parties.destination = failure.endpoint().and_then(|endpoint| self.plan.owner(endpoint));
+                self.report.endpoint = failure.endpoint();
+                answer::own(&failure, self.report, connection.destination)
+            }
+        }
+    }
+
+    /// The request as the endpoint gets it.
+    fn edited(&self, request: Request<Incoming>, protocol: Protocol) -> Request<Incoming> {
+        let (mut head, body) = request.into_parts();
+        headers::request(&mut head.headers, protocol, self.upgrade.is_some());
+        for edits in self.plan.edits() {
+            edits::apply_headers(&edits.request, &mut head.headers);
+            if let Some(rewrite) = &edits.rewrite {
+                edits::rewrite(rewrite, self.plan.prefix(), &mut head);
+            }
+        }
+        Request::from_parts(head, body)
+    }
+
+    /// The answer as the client gets it.
+    fn answered(mut self, answer: Answer, in_flight: Option<Permit>) -> Response<Body> {
+        let Answer {
+            mut response,
+            lease,
+            mut attempt,
+            until,
+        } = answer;
+        self.report.parties.destination = attempt.candidate.workload.clone();
+        self.report.endpoint = Some(attempt.address());
+        self.report.answered(response.status());
+        let switches = self.upgrade.take().filter(|upgrade| upgrade.is_granted(&response));
+        headers::response(response.headers_mut(), switches.is_some());
+        for edits in self.plan.edits() {
+            edits::apply_headers(&edits.response, response.headers_mut());
+        }
+        if let Some(upgrade) = switches {
+            attempt.connected(&self.client.worker);
+            *response.version_mut() = upgrade::carry(
+                self.client,
+                upgrade,
+                &mut response,
+                self.report,
+                (attempt, in_flight, lease),
+            );
+            return response.map(|_| Body::empty());
+        }
+        *response.version_mut() = hyper::Version::HTTP_11;
+        let end = End::new(&self.client.worker, self.report, lease, attempt, in_flight, &response);
+        response.map(|incoming| Body::carried(incoming, end, until))
+    }
+}
+
+/// The early dial as the first attempt of a request that goes to the same endpoints, if the connection is still open and silent.
+fn reuse(early: outbound::Early, chooser: &mut Chooser<'_>) -> Option<Early> {
+    let Dialled {
+        socket,
+        attempt,
+        permit,
+    } = early.dialled;
+    if !socket::is_idle(&socket) {
+        return None;
+    }
+    let attempt = chooser.same(&attempt)?;
+    Some((attempt, Some(Fresh { socket, permit })))
 }
 
 /// The metric label of the client's protocol.
-fn version(request: &Request<Incoming>) -> &'static str {
-    match request.version() {
+fn version(head: &Parts) -> &'static str {
+    match head.version {
         hyper::Version::HTTP_2 => "http/2",
         hyper::Version::HTTP_10 => "http/1.0",
         _ => "http/1.1",

@@ -17,8 +17,11 @@ use super::Client;
 use crate::{
     proxy::{
         bounds::HTTP2_TUNNEL_BUFFER_BYTES,
+        choose::Attempt,
         copy,
+        limits::Permit,
         outcome::Outcome,
+        pool::Lease,
         report::{Exchange, OpenConnection},
         socket::Stream,
     },
@@ -60,6 +63,7 @@ pub(super) fn carry(
     asked: Asked,
     response: &mut Response<Incoming>,
     mut report: Exchange,
+    held: (Attempt, Option<Permit>, Lease),
 ) -> Version {
     let version = Version::HTTP_11;
     let upstream = hyper::upgrade::on(response);
@@ -78,6 +82,8 @@ pub(super) fn carry(
             }
         };
         open.close(outcome);
+        // in flight for as long as bytes may flow
+        drop(held);
     });
     version
 }

@@ -1,0 +1,333 @@
+//! Which endpoint an attempt goes to: the balancer's choice among those that breakers and limits let through. An [`Attempt`] is the right to try it, and
+//! learns once how that went.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use hyper::HeaderMap;
+
+use super::{
+    Worker,
+    breaker::{Admission, Verdict},
+    limits::Permit,
+    http::hash_key,
+    identify::Connection,
+    live::{EndpointLive, Group},
+    outcome::{Failure, Limit},
+    metrics::Tried,
+    route::{Candidate, Plan},
+};
+use crate::model::{AttemptEnd, Limits, Upstream, WhenAllOpen};
+
+/// Times that a choice is repeated because another task took the endpoint's last place in between. Each time somebody went on, so this is never a wait.
+const RACES_MAX: usize = 16;
+
+/// What is carried to the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A request: it counts as one in flight.
+    Request,
+    /// An opaque connection.
+    Connection,
+}
+
+/// How endpoints are chosen for one request or connection.
+pub(super) struct Chooser<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) plan: &'a Plan,
+    pub(super) purpose: Purpose,
+    /// Hash of what `RingHash` and `Maglev` go by.
+    pub(super) key: Option<u64>,
+    /// Endpoints that were tried, by their index.
+    pub(super) tried: Vec<usize>,
+}
+
+/// The right to try one endpoint.
+pub(super) struct Attempt {
+    /// Where it is.
+    pub(super) candidate: Candidate,
+    at: Option<At>,
+}
+
+/// The endpoint in its group.
+struct At {
+    group: Arc<Group>,
+    index: usize,
+    admission: Option<Admission>,
+    _in_flight: Option<Permit>,
+    started: Instant,
+    is_settled: bool,
+}
+
+/// The right to have one connection to an endpoint; held as long as the connection lives.
+pub(super) struct ConnectionPermit {
+    _service: Permit,
+    _endpoint: Permit,
+}
+
+impl<'a> Chooser<'a> {
+    /// For a connection, or a request with these headers.
+    pub(super) fn new(
+        worker: &'a Worker,
+        plan: &'a Plan,
+        purpose: Purpose,
+        connection: &Connection,
+        headers: Option<&HeaderMap>,
+    ) -> Self {
+        let key = key(worker, plan, connection, headers);
+        Self {
+            worker,
+            plan,
+            purpose,
+            key,
+            tried: Vec::new(),
+        }
+    }
+
+    /// The next endpoint that was not tried yet.
+    ///
+    /// # Errors
+    /// If there is none that may be tried now, and why.
+    pub(super) fn next(&mut self) -> Result<Attempt, Failure> {
+        let Some(group) = &self.plan.group else {
+            return self.itself();
+        };
+        for _ in 0..RACES_MAX {
+            let Some(index) = self.pick(group, |endpoint, now| self.lets(group, endpoint, now)) else {
+                return self.none(group);
+            };
+            if let Some(attempt) = self.take(group, index, false) {
+                self.tried.push(index);
+                return Ok(attempt);
+            }
+        }
+        Err(Failure::CircuitOpen)
+    }
+
+    /// Forgets what was tried: a retry that finds no other endpoint may ask the same one again.
+    pub(super) fn forget(&mut self) {
+        self.tried.clear();
+    }
+
+    /// Whether there is an endpoint that was not tried.
+    pub(super) fn has_untried(&self) -> bool {
+        match &self.plan.group {
+            Some(group) => self.tried.len() < group.endpoints.len(),
+            None => self.tried.is_empty(),
+        }
+    }
+
+    /// The endpoint of an attempt that was made for the connection, for a request.
+    pub(super) fn same(&mut self, other: &Attempt) -> Option<Attempt> {
+        match (&self.plan.group, &other.at) {
+            (None, None) => self.itself().ok(),
+            (Some(group), Some(at)) if Arc::ptr_eq(group, &at.group) => {
+                let attempt = self.take(group, at.index, false)?;
+                self.tried.push(at.index);
+                Some(attempt)
+            }
+            _ => None,
+        }
+    }
+
+    fn itself(&mut self) -> Result<Attempt, Failure> {
+        if !self.has_untried() {
+            return Err(Failure::NoEndpoint);
+        }
+        self.tried.push(0);
+        Ok(Attempt {
+            candidate: self.plan.itself(),
+            at: None,
+        })
+    }
+
+    fn pick(&self, group: &Group, lets: impl Fn(&EndpointLive, Instant) -> bool) -> Option<usize> {
+        let now = Instant::now();
+        let usable = |index: usize| !self.tried.contains(&index) && lets(&group.endpoints[index], now);
+        group.balancer.pick(super::balance::Choice {
+            endpoints: &group.endpoints,
+            usable: &usable,
+            key: self.key,
+            rng: &mut self.worker.random.borrow_mut(),
+            now,
+        })
+    }
+
+    fn lets(&self, group: &Group, endpoint: &EndpointLive, now: Instant) -> bool {
+        endpoint.breaker.is_usable(breaker_of(&group.upstream), now) && self.has_room(group, endpoint)
+    }
+
+    /// A connection in the pool may serve another request, so only requests are counted for those.
+    fn has_room(&self, group: &Group, endpoint: &EndpointLive) -> bool {
+        let limits = limits_of(&group.upstream);
+        match self.purpose {
+            Purpose::Request => endpoint.requests.is_below(limits.max_requests_per_endpoint),
+            Purpose::Connection => endpoint.connections.is_below(limits.max_connections_per_endpoint),
+        }
+    }
+
+    /// None if another task was quicker.
+    fn take(&self, group: &Arc<Group>, index: usize, in_panic: bool) -> Option<Attempt> {
+        let endpoint = &group.endpoints[index];
+        let started = Instant::now();
+        let admission = endpoint.breaker.admit(breaker_of(&group.upstream), started);
+        if admission.is_none() && !in_panic {
+            return None;
+        }
+        let limits = limits_of(&group.upstream);
+        let in_flight = match self.purpose {
+            Purpose::Request => endpoint.requests.try_acquire(limits.max_requests_per_endpoint)?,
+            Purpose::Connection => endpoint.opaque.try_acquire(None)?,
+        };
+        Some(Attempt {
+            candidate: self.plan.candidate(group, index),
+            at: Some(At {
+                group: Arc::clone(group),
+                index,
+                admission,
+                _in_flight: Some(in_flight),
+                started,
+                is_settled: false,
+            }),
+        })
+    }
+
+    /// Why there is none; in a panic there is one all the same.
+    fn none(&mut self, group: &Arc<Group>) -> Result<Attempt, Failure> {
+        if group.endpoints.is_empty() || !self.has_untried() {
+            return Err(Failure::NoEndpoint);
+        }
+        let Some(index) = self.pick(group, |endpoint, _| self.has_room(group, endpoint)) else {
+            return Err(Failure::Overflow(match self.purpose {
+                Purpose::Request => Limit::RequestsPerEndpoint,
+                Purpose::Connection => Limit::ConnectionsPerEndpoint,
+            }));
+        };
+        let panics = breaker_of(&group.upstream).is_some_and(|breaker| breaker.when_all_open == WhenAllOpen::Panic);
+        // a breaker whose other endpoints were tried and failed is not "all open"
+        let attempt = if panics { self.take(group, index, true) } else { None };
+        let attempt = attempt.ok_or(Failure::CircuitOpen)?;
+        self.tried.push(index);
+        Ok(attempt)
+    }
+}
+
+impl Attempt {
+    /// The right to open a connection to the endpoint.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub(super) fn connection(&self) -> Result<Option<ConnectionPermit>, Limit> {
+        let Some(At { group, index, .. }) = &self.at else {
+            return Ok(None);
+        };
+        let limits = limits_of(&group.upstream);
+        let service = group.service.connections.try_acquire(limits.max_connections);
+        let endpoint = group.endpoints[*index]
+            .connections
+            .try_acquire(limits.max_connections_per_endpoint);
+        match (service, endpoint) {
+            (Some(service), Some(endpoint)) => Ok(Some(ConnectionPermit {
+                _service: service,
+                _endpoint: endpoint,
+            })),
+            (None, _) => Err(Limit::Connections),
+            (_, None) => Err(Limit::ConnectionsPerEndpoint),
+        }
+    }
+
+    /// It accepted an opaque connection, which is all that is known of it.
+    pub(super) fn connected(&mut self, worker: &Worker) {
+        self.end(worker, None);
+    }
+
+    /// Whether its connections are at their limit.
+    pub(super) fn is_crowded(&self) -> bool {
+        let Some(At { group, index, .. }) = &self.at else {
+            return false;
+        };
+        let limits = limits_of(&group.upstream);
+        let endpoint = &group.endpoints[*index].connections;
+        !group.service.connections.is_below(limits.max_connections)
+            || !endpoint.is_below(limits.max_connections_per_endpoint)
+    }
+
+    /// The answer's head is here: the balancer learns how long it took.
+    pub(super) fn answered(&self) {
+        if let Some(At {
+            group, index, started, ..
+        }) = &self.at
+        {
+            let now = Instant::now();
+            group.endpoints[*index].observe(now.duration_since(*started), now);
+        }
+    }
+
+    /// Whether its endpoint is on trial.
+    pub(super) fn is_trial(&self) -> bool {
+        let admission = self.at.as_ref().and_then(|at| at.admission.as_ref());
+        admission.is_some_and(Admission::is_trial)
+    }
+
+    /// What became of it: said once, the first word counts. Unsaid, it says nothing about the endpoint.
+    pub(super) fn settle(&mut self, worker: &Worker, end: AttemptEnd) {
+        self.end(worker, Some(end));
+    }
+
+    fn end(&mut self, worker: &Worker, end: Option<AttemptEnd>) {
+        let Some(at) = &mut self.at else { return };
+        if std::mem::replace(&mut at.is_settled, true) {
+            return;
+        }
+        let now = Instant::now();
+        if end == Some(AttemptEnd::Timeout) {
+            // it would have taken longer still
+            at.group.endpoints[at.index].observe(now.duration_since(at.started), now);
+        }
+        let breaker = breaker_of(&at.group.upstream);
+        let failed = breaker.is_some_and(|breaker| end.is_some_and(|end| end.is_in(&breaker.failure_on)));
+        let verdict = if failed { Verdict::Failure } else { Verdict::Success };
+        let admission = at.admission.take();
+        let transition = admission.and_then(|admission| at.settle(admission, verdict, now));
+        worker.shared.metrics.attempted(&Tried {
+            upstream: &at.group.upstream,
+            endpoint: self.candidate.address,
+            end,
+            transition,
+            took: now.duration_since(at.started),
+        });
+    }
+
+    /// Where it is, for the log.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.candidate.address
+    }
+}
+
+impl At {
+    fn settle(&self, admission: Admission, verdict: Verdict, now: Instant) -> Option<super::breaker::Transition> {
+        let breaker = breaker_of(&self.group.upstream);
+        let percent = breaker.map_or(100, |breaker| breaker.max_ejection_percent);
+        self.group.endpoints[self.index]
+            .breaker
+            .settle(breaker, admission, verdict, now, || self.group.may_eject(percent, now))
+    }
+}
+
+/// Hash of what the balancer goes by; where the client says nothing of it, chance chooses, and that is counted.
+fn key(worker: &Worker, plan: &Plan, connection: &Connection, headers: Option<&HeaderMap>) -> Option<u64> {
+    let by = plan.group.as_ref()?.balancer.hash_key()?;
+    let value = hash_key::value(by, headers, connection.client.ip());
+    if value.is_none() {
+        worker.shared.metrics.hash_key_absent();
+    }
+    Some(super::balance::hash(&value?))
+}
+
+fn breaker_of(upstream: &Upstream) -> Option<&crate::model::CircuitBreaker> {
+    upstream.spec().and_then(|spec| spec.circuit_breaker.as_ref())
+}
+
+/// The limits of an upstream's policy; all absent where there is none.
+pub(super) fn limits_of(upstream: &Upstream) -> Limits {
+    upstream.spec().and_then(|spec| spec.limits).unwrap_or_default()
+}

@@ -1,0 +1,128 @@
+//! Whether a request may be tried again, when, and with what body. Only what is safe to send again is: what nobody has seen, what is idempotent
+//! (RFC 9110, 9.2.2), and gRPC calls that ended with a status for which the settings ask by name.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use hyper::{Method, Request, body::Incoming};
+use http::request::Parts;
+
+use super::replay::{self, Outgoing, Replay};
+use crate::model::{AttemptEnd, RequestSettings, RetrySettings};
+
+/// Largest backoff, as a multiple of its base: as Envoy has it.
+const BACKOFF_FACTOR_MAX: u32 = 10;
+
+/// The retries of one request.
+pub(super) struct Retries {
+    settings: Arc<RequestSettings>,
+    is_idempotent: bool,
+    is_grpc: bool,
+    /// Retries that were made.
+    made: u32,
+    again: Again,
+}
+
+/// What a retry would send.
+enum Again {
+    /// Nothing: the request goes out as it comes in.
+    Nothing,
+    /// Head and body, as far as it was kept.
+    Kept(Parts, replay::Handle),
+    /// The request itself, of which nobody has seen anything.
+    Unsent(Request<Outgoing>),
+}
+
+impl Retries {
+    /// For a request that is about to be sent first; hands it back in the form in which it is sent. Upgrades are sent once: what they switch to cannot be
+    /// kept.
+    pub(super) fn new(settings: &Arc<RequestSettings>, request: Request<Incoming>, is_grpc: bool, is_upgrade: bool) -> (Self, Request<Outgoing>) {
+        let is_idempotent = is_idempotent(request.method());
+        let (parts, body) = request.into_parts();
+        let keeps = settings.retry.is_some() && !is_upgrade && (is_idempotent || is_grpc);
+        let (again, body) = if keeps {
+            let (body, handle) = Replay::new(body);
+            (Again::Kept(parts.clone(), handle), Outgoing::Replay(body))
+        } else {
+            (Again::Nothing, Outgoing::Plain(body))
+        };
+        let retries = Self {
+            settings: Arc::clone(settings),
+            is_idempotent,
+            is_grpc,
+            made: 0,
+            again,
+        };
+        (retries, Request::from_parts(parts, body))
+    }
+
+    /// The request was not sent at all.
+    pub(super) fn unsent(&mut self, request: Request<Outgoing>) {
+        self.again = Again::Unsent(request);
+    }
+
+    /// Whether an attempt that ended so should be followed by another, as far as settings and safety go.
+    pub(super) fn wants(&self, end: AttemptEnd) -> bool {
+        let Some(settings) = &self.settings.retry else { return false };
+        let is_safe = match &self.again {
+            Again::Unsent(_) => true,
+            Again::Nothing => false,
+            Again::Kept(..) => self.is_idempotent || is_status_of_call(self.is_grpc, end),
+        };
+        is_safe && self.made < settings.attempts && is_wanted(settings, end)
+    }
+
+    /// How long to wait before the next; `random` is from 0 to 1.
+    pub(super) fn backoff(&self, random: f64) -> Duration {
+        let base = self.settings.retry.as_ref().map(|retry| retry.backoff);
+        backoff(base.unwrap_or_default(), self.made, random)
+    }
+
+    /// The request once more; none if too much of its body is gone.
+    pub(super) fn again(&mut self) -> Option<Request<Outgoing>> {
+        let request = match std::mem::replace(&mut self.again, Again::Nothing) {
+            Again::Nothing => return None,
+            Again::Unsent(request) => request,
+            Again::Kept(parts, mut handle) => {
+                let body = handle.again()?;
+                let request = Request::from_parts(parts.clone(), body);
+                self.again = Again::Kept(parts, handle);
+                request
+            }
+        };
+        self.made += 1;
+        Some(request)
+    }
+
+    /// Nothing is sent again from here on: what was kept for it goes.
+    pub(super) fn give_up(&mut self) {
+        if let Again::Kept(_, handle) = &mut self.again {
+            handle.give_up();
+        }
+    }
+}
+
+/// RFC 9110, 9.2.2.
+fn is_idempotent(method: &Method) -> bool {
+    method.is_idempotent()
+}
+
+/// A call of gRPC that the endpoint itself ended without an answer: by its status it says what the client may do.
+fn is_status_of_call(is_grpc: bool, end: AttemptEnd) -> bool {
+    is_grpc && matches!(end, AttemptEnd::Answered { grpc: Some(_), .. })
+}
+
+fn is_wanted(settings: &RetrySettings, end: AttemptEnd) -> bool {
+    let by_code = match end {
+        AttemptEnd::Answered { status, .. } => settings.codes.contains(&status),
+        _ => false,
+    };
+    by_code || end.is_in(&settings.on)
+}
+
+/// The base is the least time (GEP-1731); it doubles with each retry up to a bound, and up to half of it is added, so that clients of one outage do not
+/// come back together.
+fn backoff(base: Duration, made: u32, random: f64) -> Duration {
+    let factor = 2_u32.saturating_pow(made).min(BACKOFF_FACTOR_MAX);
+    let least = base.saturating_mul(factor);
+    least + least.mul_f64(random.clamp(0.0, 1.0) / 2.0)
+}
