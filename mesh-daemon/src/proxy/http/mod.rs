@@ -3,6 +3,15 @@
 mod body;
 pub(super) mod client;
 mod headers;
+mod path;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spine does not use it yet"))]
+mod edits;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spine does not use it yet"))]
+mod redirect;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spine does not use it yet"))]
+mod grpc;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spine does not use it yet"))]
+mod hash_key;
 pub(super) mod server;
 mod upgrade;
 
