@@ -12,8 +12,14 @@ mod redirect;
 mod grpc;
 #[cfg_attr(not(test), expect(dead_code, reason = "the spine does not use it yet"))]
 mod hash_key;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spine does not use it yet"))]
+mod replay;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spine does not use it yet"))]
+mod deadline;
 pub(super) mod server;
 mod upgrade;
+#[cfg(test)]
+mod wire;
 
 use std::{cell::Cell, rc::Rc};
 
