@@ -160,8 +160,8 @@ impl<'a> Chooser<'a> {
     fn has_room(&self, group: &Group, endpoint: &EndpointLive) -> bool {
         let limits = limits_of(&group.upstream);
         match self.purpose {
-            Purpose::Request => endpoint.requests.is_below(limits.max_requests_per_endpoint),
-            Purpose::Connection => endpoint.connections.is_below(limits.max_connections_per_endpoint),
+            Purpose::Request => endpoint.requests.has_place(limits.max_requests_per_endpoint),
+            Purpose::Connection => endpoint.connections.has_place(limits.max_connections_per_endpoint),
         }
     }
 
@@ -247,8 +247,8 @@ impl Attempt {
         };
         let limits = limits_of(&group.upstream);
         let endpoint = &group.endpoints[*index].connections;
-        !group.service.connections.is_below(limits.max_connections)
-            || !endpoint.is_below(limits.max_connections_per_endpoint)
+        !group.service.connections.has_place(limits.max_connections)
+            || !endpoint.has_place(limits.max_connections_per_endpoint)
     }
 
     /// The answer's head is here: the balancer learns how long it took.
@@ -316,7 +316,8 @@ impl At {
 /// Hash of what the balancer goes by; where the client says nothing of it, chance chooses, and that is counted.
 fn key(worker: &Worker, plan: &Plan, connection: &Connection, headers: Option<&HeaderMap>) -> Option<u64> {
     let by = plan.group.as_ref()?.balancer.hash_key()?;
-    let value = hash_key::value(by, headers, connection.client.ip());
+    let none = HeaderMap::new();
+    let value = hash_key::hash_key(by, headers.unwrap_or(&none), connection.client.ip());
     if value.is_none() {
         worker.shared.metrics.hash_key_absent();
     }

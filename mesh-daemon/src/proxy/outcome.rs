@@ -5,7 +5,6 @@ use std::{io, net::SocketAddr, sync::Arc};
 use hyper::StatusCode;
 use thiserror::Error;
 
-use super::http::grpc;
 use crate::model::{AttemptEnd, RuleFailure, Upstream, Workload};
 
 /// The end of one connection or request: exactly one each.
@@ -29,6 +28,8 @@ pub(super) enum Outcome {
     NoRoute,
     /// Mesh: the rule that matches cannot be applied, or sends to nobody.
     RouteFailed(RuleFailure),
+    /// Downstream: what a route's rewrite or redirect makes of the request cannot be sent.
+    Unfit,
     /// Mesh: the backend that was chosen by weight does not exist.
     BackendUnresolved,
     /// Mesh: the breakers of all endpoints are open.
@@ -89,6 +90,7 @@ impl Outcome {
             Self::RouteFailed(RuleFailure::Unsupported) => "route_unsupported",
             Self::RouteFailed(RuleFailure::NoBackend) => "route_no_backend",
             Self::RouteFailed(RuleFailure::NoWeight) => "route_no_weight",
+            Self::Unfit => "route_unfit",
             Self::BackendUnresolved => "backend_unresolved",
             Self::CircuitOpen => "circuit_open",
             Self::Overflow(limit) => limit.name(),
@@ -121,6 +123,9 @@ pub(super) enum Failure {
     /// The rule, as in `shop/web rule 0`.
     #[error("weft: {1}: {}", rule_sentence(*.0))]
     RouteFailed(RuleFailure, String),
+    /// What a route makes of this request cannot be sent: the part of it.
+    #[error("weft: the {0} that the route makes of this request is none")]
+    Unfit(&'static str),
     /// The backend's name.
     #[error("weft: the route's backend {0} does not exist")]
     BackendUnresolved(String),
@@ -162,17 +167,10 @@ impl Failure {
             Self::Timeout(..) => Outcome::Timeout,
             Self::NoRoute => Outcome::NoRoute,
             Self::RouteFailed(failure, _) => Outcome::RouteFailed(*failure),
+            Self::Unfit(_) => Outcome::Unfit,
             Self::BackendUnresolved(_) => Outcome::BackendUnresolved,
             Self::CircuitOpen => Outcome::CircuitOpen,
             Self::Overflow(limit) => Outcome::Overflow(*limit),
-        }
-    }
-
-    /// The same as a gRPC client is told it (the gRPC project's mapping of HTTP statuses; a deadline has a status of its own).
-    pub(super) fn grpc_status(&self) -> u8 {
-        match self {
-            Self::Timeout(..) => grpc::DEADLINE_EXCEEDED,
-            other => grpc::of_http(other.status()),
         }
     }
 
@@ -202,7 +200,7 @@ impl Failure {
             }
             Self::Unanswered(..) => StatusCode::BAD_GATEWAY,
             // RFC 9112, 8
-            Self::Unfinished(..) => StatusCode::BAD_REQUEST,
+            Self::Unfinished(..) | Self::Unfit(_) => StatusCode::BAD_REQUEST,
             Self::Timeout(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::RouteFailed(..) | Self::BackendUnresolved(_) => StatusCode::INTERNAL_SERVER_ERROR,

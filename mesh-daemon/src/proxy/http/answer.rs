@@ -28,7 +28,7 @@ pub(super) fn own(failure: &Failure, mut report: Exchange, destination: SocketAd
     let text = failure.to_string();
     let mut response = if report.is_grpc {
         report.answered(StatusCode::OK);
-        grpc::answer(failure.grpc_status(), &text).map(|()| Body::reported(None, report))
+        grpc::answer(failure.status(), &text).map(|()| Body::reported(None, report))
     } else {
         report.answered(failure.status());
         let mut response = Response::new(Body::reported(Some(format!("{text}\n")), report));
@@ -50,7 +50,9 @@ pub(super) fn redirect(routed: &Routed, head: &Parts, connection: &Connection, m
         _ => None,
     };
     report.by(rule);
-    let (status, location) = located.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, HeaderValue::from_static("")));
+    let Some((status, location)) = located else {
+        return own(&Failure::Unfit("Location"), report, connection.destination);
+    };
     report.answered(status);
     report.end(Outcome::Redirected);
     let mut response = Response::new(Body::reported(None, report));

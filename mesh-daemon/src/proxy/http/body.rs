@@ -9,13 +9,16 @@ use std::{
 
 use bytes::Bytes;
 use hyper::{
-    Response,
+    HeaderMap, Response,
     body::{Body as _, Frame, Incoming, SizeHint},
 };
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::{deadline::Deadline, grpc};
+use super::{
+    deadline::{Deadline, Passed},
+    grpc,
+};
 use crate::{
     model::AttemptEnd,
     proxy::{Worker, choose::Attempt, limits::Permit, outcome::Outcome, pool::Lease, report::Exchange},
@@ -43,8 +46,8 @@ pub(super) enum Broken {
     #[error(transparent)]
     Upstream(#[from] hyper::Error),
     /// The time of its request is over.
-    #[error("the timeout of the route or policy has passed")]
-    Late,
+    #[error(transparent)]
+    Late(#[from] Passed),
 }
 
 /// What happens when the body has been carried.
@@ -91,6 +94,12 @@ impl End {
         }
     }
 
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        if self.report.is_grpc && self.grpc.is_none() {
+            self.grpc = grpc::status(trailers);
+        }
+    }
+
     fn settle(&mut self, end: AttemptEnd) {
         self.attempt.settle(&self.worker, end);
     }
@@ -115,7 +124,7 @@ impl Body {
         let mut body = Self::Carried {
             incoming,
             end: Some(end),
-            deadline: until.map(Deadline::new),
+            deadline: until.map(Deadline::at),
         };
         body.end_if_empty();
         body
@@ -171,7 +180,7 @@ impl hyper::body::Body for Body {
                 // looked at first: an endpoint that drips bytes without end would never let it be seen
                 if end.is_some() && deadline.as_mut().is_some_and(|deadline| deadline.poll(cx).is_ready()) {
                     finish(end, Outcome::Timeout);
-                    return Poll::Ready(Some(Err(Broken::Late)));
+                    return Poll::Ready(Some(Err(Passed.into())));
                 }
                 let frame = ready!(Pin::new(incoming).poll_frame(cx));
                 match &frame {
@@ -179,7 +188,7 @@ impl hyper::body::Body for Body {
                     Some(Err(_)) => finish(end, Outcome::UpstreamReset),
                     Some(Ok(frame)) => {
                         if let (Some(end), Some(trailers)) = (end, frame.trailers_ref()) {
-                            end.grpc = end.grpc.or_else(|| grpc::status(trailers));
+                            end.trailers(trailers);
                         }
                         this.end_if_empty();
                     }

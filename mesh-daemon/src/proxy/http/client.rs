@@ -28,7 +28,7 @@ use crate::{
     task::{self, LocalExecutor},
 };
 
-use super::replay::Outgoing;
+use super::replay::{BodyError, Outgoing};
 
 /// How one attempt ended without an answer.
 #[expect(
@@ -122,7 +122,7 @@ impl Asking<'_> {
 
 /// To hyper's client the body is its user's: here that is the client.
 fn broken(to: &Attempt, error: hyper::Error) -> Failure {
-    if error.is_user() {
+    if error.is_user() || BodyError::within(&error).is_some() {
         Failure::Unfinished(error)
     } else {
         Failure::Unanswered(to.address(), error)

@@ -23,6 +23,7 @@ use hyper::{Request, Response, body::Incoming};
 
 use self::{
     body::{Body, End},
+    path::Unfit,
     retry::Retries,
     send::{Answer, Early, Sending, Times},
     upgrade::Asked,
@@ -113,7 +114,10 @@ impl Forward<'_> {
         };
         let mut chooser = Chooser::new(worker, self.plan, Purpose::Request, connection, Some(request.headers()));
         let early = early.and_then(|early| reuse(early, &mut chooser));
-        request = self.edited(request, *protocol);
+        request = match self.edited(request, *protocol) {
+            Ok(request) => request,
+            Err(Unfit(what)) => return answer::own(&Failure::Unfit(what), self.report, connection.destination),
+        };
         let is_grpc = self.report.is_grpc;
         let (retries, request) = Retries::new(&self.plan.settings, request, is_grpc, self.upgrade.is_some());
         let mut sending = Sending {
@@ -136,16 +140,16 @@ impl Forward<'_> {
     }
 
     /// The request as the endpoint gets it.
-    fn edited(&self, request: Request<Incoming>, protocol: Protocol) -> Request<Incoming> {
+    fn edited(&self, request: Request<Incoming>, protocol: Protocol) -> Result<Request<Incoming>, Unfit> {
         let (mut head, body) = request.into_parts();
         headers::request(&mut head.headers, protocol, self.upgrade.is_some());
         for edits in self.plan.edits() {
-            edits::apply_headers(&edits.request, &mut head.headers);
+            edits::request(&edits.request, &mut head)?;
             if let Some(rewrite) = &edits.rewrite {
-                edits::rewrite(rewrite, self.plan.prefix(), &mut head);
+                edits::rewrite(rewrite, self.plan.prefix(), &mut head)?;
             }
         }
-        Request::from_parts(head, body)
+        Ok(Request::from_parts(head, body))
     }
 
     /// The answer as the client gets it.

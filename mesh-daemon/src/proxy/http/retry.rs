@@ -1,12 +1,12 @@
 //! Whether a request may be tried again, when, and with what body. Only what is safe to send again is: what nobody has seen, what is idempotent
 //! (RFC 9110, 9.2.2), and gRPC calls that ended with a status for which the settings ask by name.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use hyper::{Method, Request, body::Incoming};
 use http::request::Parts;
+use hyper::{Method, Request, body::Incoming};
 
-use super::replay::{self, Outgoing, Replay};
+use super::replay::{Outgoing, Replay, Replayed};
 use crate::model::{AttemptEnd, RequestSettings, RetrySettings};
 
 /// Largest backoff, as a multiple of its base: as Envoy has it.
@@ -27,7 +27,7 @@ enum Again {
     /// Nothing: the request goes out as it comes in.
     Nothing,
     /// Head and body, as far as it was kept.
-    Kept(Parts, replay::Handle),
+    Kept(Parts, Replayed),
     /// The request itself, of which nobody has seen anything.
     Unsent(Request<Outgoing>),
 }
@@ -82,9 +82,8 @@ impl Retries {
         let request = match std::mem::replace(&mut self.again, Again::Nothing) {
             Again::Nothing => return None,
             Again::Unsent(request) => request,
-            Again::Kept(parts, mut handle) => {
-                let body = handle.again()?;
-                let request = Request::from_parts(parts.clone(), body);
+            Again::Kept(parts, handle) => {
+                let request = Request::from_parts(parts.clone(), Outgoing::Replay(handle.again()?));
                 self.again = Again::Kept(parts, handle);
                 request
             }
@@ -93,9 +92,14 @@ impl Retries {
         Some(request)
     }
 
+    /// Whether the client's body broke off: then a failed attempt is not the endpoint's doing.
+    pub(super) fn is_body_broken(&self) -> bool {
+        matches!(&self.again, Again::Kept(_, handle) if handle.is_broken())
+    }
+
     /// Nothing is sent again from here on: what was kept for it goes.
-    pub(super) fn give_up(&mut self) {
-        if let Again::Kept(_, handle) = &mut self.again {
+    pub(super) fn give_up(&self) {
+        if let Again::Kept(_, handle) = &self.again {
             handle.give_up();
         }
     }

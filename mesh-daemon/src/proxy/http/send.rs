@@ -156,6 +156,9 @@ impl Sending<'_> {
                     until: answered_by.map(|(by, _)| by),
                 })
             }
+            Err(Untaken::Sent(Failure::Unanswered(_, error))) if self.retries.is_body_broken() => {
+                Err(Untaken::Sent(Failure::Unfinished(error)))
+            }
             Err(untaken) => {
                 let (Untaken::Whole(_, failure) | Untaken::Sent(failure)) = &untaken;
                 if let Some(end) = failure.attempt_end() {
