@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
-/// A grpc-status.
+// grpc-statuses, as `statuscodes.md` numbers them
 const UNKNOWN: u8 = 2;
 const DEADLINE_EXCEEDED: u8 = 4;
 const PERMISSION_DENIED: u8 = 7;
@@ -74,7 +74,18 @@ fn encoded(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use hyper::body::Body as _;
+    use tokio::{task::LocalSet, time::timeout};
+
     use super::*;
+    use crate::proxy::{detect::Protocol, http::wire};
+
+    /// A test that takes longer hangs.
+    const GUARD: Duration = Duration::from_secs(30);
 
     fn one(name: HeaderName, value: &str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
@@ -145,5 +156,21 @@ mod tests {
         assert_eq!(status(headers), Some(14));
         assert_eq!(headers[GRPC_MESSAGE], "weft: 100 %25 of%0Athe endpoints %E2%80%93 gone");
         assert_eq!(headers.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_one_head_on_the_wire() {
+        let test = async {
+            let mut sender = wire::serve(Protocol::Http2, |_| async {
+                answer(StatusCode::GATEWAY_TIMEOUT, "late").map(|()| Empty::<Bytes>::new())
+            })
+            .await;
+            let call = http::Request::post("http://web/a.B/C").body(Empty::<Bytes>::new());
+            let response = sender.send(call.unwrap()).await.unwrap();
+            assert!(response.body().is_end_stream());
+            assert_eq!(status(response.headers()), Some(DEADLINE_EXCEEDED));
+            assert!(!response.headers().contains_key(http::header::CONTENT_LENGTH));
+        };
+        LocalSet::new().run_until(timeout(GUARD, test)).await.unwrap();
     }
 }

@@ -199,7 +199,10 @@ where
             Some(End::Broken) => return Poll::Ready(Some(Err(BodyError::Client("it did before".into())))),
             None => {}
         }
-        self.reader = Some(cx.waker().clone());
+        // the same task reads on, as a rule: then nothing is cloned
+        self.reader
+            .get_or_insert_with(|| cx.waker().clone())
+            .clone_from(cx.waker());
         let frame = ready!(Pin::new(&mut self.source).poll_frame(cx));
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
