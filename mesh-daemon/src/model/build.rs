@@ -12,6 +12,7 @@ use super::{
     bounded::bounded,
     interfaces::{self, Locals},
     owners::{self, Owners, owned},
+    policies::Policies,
     ranges, upstreams,
 };
 use crate::ids::ObjectRef;
@@ -32,7 +33,8 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
     let locals = interfaces::locals(inputs, &owners, &mut set_aside);
     let workloads = workloads(inputs, &owners, &locals, earlier);
     let pod_ranges = ranges::pod_ranges(inputs, &mut set_aside);
-    let mut upstreams = upstreams::all(inputs, &workloads, &mut set_aside);
+    let policies = Policies::of(inputs, earlier);
+    let mut upstreams = upstreams::all(inputs, &workloads, &policies, &mut set_aside);
     if let Some(earlier) = earlier {
         share(&mut upstreams, &earlier.upstreams);
     }
@@ -59,7 +61,7 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
         routes: Routes::new(),
         backends: BTreeMap::new(),
         route_verdicts: BTreeMap::new(),
-        policy_verdicts: BTreeMap::new(),
+        policy_verdicts: policies.verdicts(inputs),
         pod_ranges,
         node_addresses: inputs.facts.node_addresses.clone(),
         captures: locals.captures,

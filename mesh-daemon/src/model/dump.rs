@@ -1,10 +1,11 @@
 //! Content and tables as stable text, one line per fact: for golden files and for people at the admin socket.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use mesh_common::capture::IFACE_CAPTURED;
 
-use super::{Capture, Content, Tables, Workload};
+use super::{AppliedPolicy, Capture, Condition, Content, PolicyVerdict, Tables, Upstream, Workload};
+use crate::ids::ObjectRef;
 
 /// Everything but the kernel's tables.
 pub fn dump(content: &Content) -> String {
@@ -26,9 +27,9 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
         workloads,
         upstreams,
         routes: _,
-        backends: _,
+        backends,
         route_verdicts: _,
-        policy_verdicts: _,
+        policy_verdicts,
         pod_ranges,
         node_addresses,
         captures,
@@ -41,8 +42,10 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     for (address, upstream) in upstreams {
         writeln!(
             text,
-            "upstream {address} {} protocol={:?}",
-            upstream.service, upstream.app_protocol
+            "upstream {address} {} protocol={:?}{}",
+            upstream.service,
+            upstream.app_protocol,
+            of_policy(upstream)
         )?;
         for endpoint in &upstream.endpoints {
             let pod = endpoint
@@ -51,6 +54,13 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
                 .map_or_else(|| "-".to_owned(), |workload| workload.pod.to_string());
             writeln!(text, "  endpoint {} {pod}", endpoint.address)?;
         }
+    }
+    for (name, policy) in applied(upstreams.values().chain(backends.values())) {
+        let AppliedPolicy { generation, spec, .. } = policy;
+        writeln!(text, "policy {name} generation={generation} {spec:?}")?;
+    }
+    for (name, verdict) in policy_verdicts {
+        write_policy_verdict(text, name, verdict)?;
     }
     for range in pod_ranges {
         writeln!(text, "pod-range {range}")?;
@@ -70,6 +80,40 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
             "set-aside {} {} {}: {}",
             aside.kind, aside.name, aside.reason, aside.detail
         )?;
+    }
+    Ok(())
+}
+
+fn of_policy(upstream: &Upstream) -> String {
+    let policy = upstream.policy.as_ref();
+    policy.map_or_else(String::new, |policy| format!(" policy={}", policy.name))
+}
+
+/// Each policy that holds anywhere, once.
+fn applied<'a>(upstreams: impl Iterator<Item = &'a Arc<Upstream>>) -> BTreeMap<&'a ObjectRef, &'a AppliedPolicy> {
+    upstreams
+        .filter_map(|upstream| upstream.policy.as_deref())
+        .map(|policy| (&policy.name, policy))
+        .collect()
+}
+
+/// By target: the order of the spec is of no weight.
+fn write_policy_verdict(text: &mut String, name: &ObjectRef, verdict: &PolicyVerdict) -> std::fmt::Result {
+    let PolicyVerdict { generation, ancestors } = verdict;
+    let ancestors: BTreeMap<_, _> = ancestors.iter().map(|(service, told)| (service, told)).collect();
+    for (service, conditions) in ancestors {
+        for condition in conditions {
+            let Condition {
+                kind,
+                is_true,
+                reason,
+                message,
+            } = condition;
+            writeln!(
+                text,
+                "policy-status {name} generation={generation} target={service} {kind}={is_true} {reason}: {message}"
+            )?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,9 @@
 mod capture;
 mod order;
 mod owners;
+mod policies;
 mod ranges;
+mod request_settings;
 mod upstreams;
 
 use std::net::IpAddr;

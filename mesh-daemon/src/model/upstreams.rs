@@ -13,7 +13,7 @@ use mesh_common::{
 
 use super::{
     AppProtocol, Endpoint, EndpointSlice, Family, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, View,
-    Workload, bounded::bounded,
+    Workload, bounded::bounded, policies::Policies,
 };
 use crate::ids::ObjectRef;
 
@@ -21,6 +21,7 @@ use crate::ids::ObjectRef;
 pub(super) fn all(
     inputs: &View<'_>,
     workloads: &BTreeMap<IpAddr, Arc<Workload>>,
+    policies: &Policies,
     set_aside: &mut BTreeSet<SetAside>,
 ) -> BTreeMap<SocketAddr, Arc<Upstream>> {
     let slices = slices_by_service(inputs);
@@ -47,7 +48,11 @@ pub(super) fn all(
             for port in &service.ports {
                 upstreams
                     .entry(SocketAddr::new(*address, port.port))
-                    .or_insert_with(|| Arc::new(upstream(name, port, *address, own_slices, workloads, set_aside)));
+                    .or_insert_with(|| {
+                        Arc::new(upstream(
+                            name, port, *address, own_slices, workloads, policies, set_aside,
+                        ))
+                    });
             }
         }
         report_duplicate_ports(name, service, set_aside);
@@ -92,6 +97,7 @@ fn upstream(
     address: IpAddr,
     slices: &[&EndpointSlice],
     workloads: &BTreeMap<IpAddr, Arc<Workload>>,
+    policies: &Policies,
     set_aside: &mut BTreeSet<SetAside>,
 ) -> Upstream {
     let mut app_protocol = port.app_protocol;
@@ -133,8 +139,8 @@ fn upstream(
         family: Family::of(address),
         app_protocol,
         endpoints,
-        policy: None,
-        settings: Arc::default(),
+        policy: policies.applied(service).cloned(),
+        settings: Arc::clone(policies.settings(service)),
     }
 }
 
