@@ -8,12 +8,13 @@ use mesh_common::{
 };
 
 use super::{
-    Content, Pod, Routes, Tables, View, Workload,
+    Content, Pod, Tables, View, Workload,
     bounded::bounded,
     interfaces::{self, Locals},
     owners::{self, Owners, owned},
     policies::Policies,
-    ranges, upstreams,
+    ranges, routing,
+    upstreams::{self, Endpoints},
 };
 use crate::ids::ObjectRef;
 
@@ -34,12 +35,20 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
     let workloads = workloads(inputs, &owners, &locals, earlier);
     let pod_ranges = ranges::pod_ranges(inputs, &mut set_aside);
     let policies = Policies::of(inputs, earlier);
-    let mut upstreams = upstreams::all(inputs, &workloads, &policies, &mut set_aside);
+    let endpoints = Endpoints::of(inputs, &workloads, &policies);
+    let mut upstreams = upstreams::all(inputs, &endpoints, &mut set_aside);
     if let Some(earlier) = earlier {
         share(&mut upstreams, &earlier.upstreams);
     }
+    let world = routing::World {
+        inputs,
+        endpoints: &endpoints,
+        upstreams: &upstreams,
+        earlier,
+    };
+    let routed = routing::all(&world, &mut set_aside);
     let tables = Tables {
-        services: upstreams::steered(&upstreams, &mut set_aside),
+        services: upstreams::steered(&upstreams, &routed.routes, &mut set_aside),
         pod_ranges: bounded(
             "pod ranges",
             POD_RANGES_MAX,
@@ -58,10 +67,11 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
     Content {
         workloads,
         upstreams,
-        routes: Routes::new(),
-        backends: BTreeMap::new(),
-        route_verdicts: BTreeMap::new(),
+        routes: routed.routes,
+        backends: routed.backends,
+        route_verdicts: routed.verdicts,
         policy_verdicts: policies.verdicts(inputs),
+        patterns: routed.patterns,
         pod_ranges,
         node_addresses: inputs.facts.node_addresses.clone(),
         captures: locals.captures,

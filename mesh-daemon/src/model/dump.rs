@@ -1,5 +1,7 @@
 //! Content and tables as stable text, one line per fact: for golden files and for people at the admin socket.
 
+mod routes;
+
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use mesh_common::capture::IFACE_CAPTURED;
@@ -26,10 +28,12 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     let Content {
         workloads,
         upstreams,
+        // these three are written in a file of their own
         routes: _,
         backends,
         route_verdicts: _,
         policy_verdicts,
+        patterns: _,
         pod_ranges,
         node_addresses,
         captures,
@@ -47,13 +51,7 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
             upstream.app_protocol,
             of_policy(upstream)
         )?;
-        for endpoint in &upstream.endpoints {
-            let pod = endpoint
-                .workload
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |workload| workload.pod.to_string());
-            writeln!(text, "  endpoint {} {pod}", endpoint.address)?;
-        }
+        write_endpoints(text, upstream)?;
     }
     for (name, policy) in applied(upstreams.values().chain(backends.values())) {
         let AppliedPolicy { generation, spec, .. } = policy;
@@ -62,6 +60,7 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     for (name, verdict) in policy_verdicts {
         write_policy_verdict(text, name, verdict)?;
     }
+    routes::write(text, content)?;
     for range in pod_ranges {
         writeln!(text, "pod-range {range}")?;
     }
@@ -114,6 +113,17 @@ fn write_policy_verdict(text: &mut String, name: &ObjectRef, verdict: &PolicyVer
                 "policy-status {name} generation={generation} target={service} {kind}={is_true} {reason}: {message}"
             )?;
         }
+    }
+    Ok(())
+}
+
+fn write_endpoints(text: &mut String, upstream: &Upstream) -> std::fmt::Result {
+    for endpoint in &upstream.endpoints {
+        let pod = endpoint
+            .workload
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |workload| workload.pod.to_string());
+        writeln!(text, "  endpoint {} {pod}", endpoint.address)?;
     }
     Ok(())
 }

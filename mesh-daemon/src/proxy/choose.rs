@@ -8,12 +8,12 @@ use hyper::HeaderMap;
 use super::{
     Worker,
     breaker::{Admission, Verdict},
-    limits::Permit,
     http::hash_key,
     identify::Connection,
+    limits::Permit,
     live::{EndpointLive, Group},
-    outcome::{Failure, Limit},
     metrics::Tried,
+    outcome::{Failure, Limit},
     route::{Candidate, Plan},
 };
 use crate::model::{AttemptEnd, Limits, Upstream, WhenAllOpen};

@@ -117,7 +117,11 @@ pub(super) async fn first(worker: &Worker, client: &Connection, plan: &Plan) -> 
         match connect(worker, client.client.ip(), &attempt.candidate, deadline).await {
             Ok(socket) => {
                 attempt.connected(worker);
-                return Ok(Dialled { socket, attempt, permit });
+                return Ok(Dialled {
+                    socket,
+                    attempt,
+                    permit,
+                });
             }
             Err(error) => {
                 attempt.settle(worker, AttemptEnd::ConnectFailure);

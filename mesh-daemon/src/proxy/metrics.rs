@@ -6,8 +6,8 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaug
 
 use super::{
     bounds::DURATION_BUCKETS,
-    copy,
     breaker::{State, Transition},
+    copy,
     dial::OwnReason,
     outcome::{Outcome, Parties},
 };
@@ -326,9 +326,13 @@ impl UpstreamMetrics {
         let word = end_word(tried.end);
         self.requests.with_label_values(&[&labels[..], &[word]].concat()).inc();
         if tried.end.is_some() {
-            self.durations.with_label_values(&labels).observe(tried.took.as_secs_f64());
+            self.durations
+                .with_label_values(&labels)
+                .observe(tried.took.as_secs_f64());
         }
-        let Some(Transition { from, to }) = tried.transition else { return };
+        let Some(Transition { from, to }) = tried.transition else {
+            return;
+        };
         tracing::info!(service = %tried.upstream.service, endpoint = %tried.endpoint, ?from, ?to, reason = word, "circuit breaker");
         if to == State::Open {
             self.ejections.with_label_values(&[&labels[..], &[word]].concat()).inc();

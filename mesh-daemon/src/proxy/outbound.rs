@@ -69,7 +69,8 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
             return Box::pin(listen(worker, accepted, connection, first)).await;
         }
         Err(failure) => {
-            OpenConnection::new(&worker.shared, route::parties(&tables, &connection)).refuse(&failure, connection.destination);
+            OpenConnection::new(&worker.shared, route::parties(&tables, &connection))
+                .refuse(&failure, connection.destination);
             socket::reset_on_close(&accepted.socket);
             return;
         }

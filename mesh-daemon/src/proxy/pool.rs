@@ -23,11 +23,11 @@ use tokio::{
 use super::{
     Worker,
     bounds::{POOL_HTTP2_TOTAL, POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
+    choose::{Attempt, ConnectionPermit},
     dial::{self, Source},
+    http::{client, replay::Outgoing},
     identify::Connection,
     metrics::Metrics,
-    choose::{Attempt, ConnectionPermit},
-    http::{client, replay::Outgoing},
     outcome::Limit,
     route::Candidate,
     socket,

@@ -9,16 +9,15 @@ use std::{
 use http::request;
 
 use super::{
-    dial,
+    choose, dial,
     identify::Connection,
-    choose,
     limits::Permit,
     live::{Group, ServiceLive, Tables},
     outcome::{Failure, Limit, Parties},
 };
 use crate::model::{
-    Action, AppProtocol, Backends, Edits, Family, Matched, PathChange, RequestSettings, RouteBackend, RouteTable, Rule, Target,
-    Upstream, Workload,
+    Action, AppProtocol, Backends, Edits, Family, Matched, PathChange, RequestSettings, RouteBackend, RouteTable, Rule,
+    Target, Upstream, Workload,
 };
 
 /// Where the attempts of one connection or request may go. It holds the tables that it was made from, and uses no other to its end.
@@ -47,7 +46,10 @@ pub(super) struct Routed {
 }
 
 /// What is to be done with a request.
-#[expect(clippy::large_enum_variant, reason = "it moves up one frame, once: an allocation costs more")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it moves up one frame, once: an allocation costs more"
+)]
 pub(super) enum Decision {
     /// It goes on.
     Forward(Plan),
@@ -241,7 +243,6 @@ impl Plan {
         let addressed = self.addressed.as_ref()?;
         Some(&self.tables.group(addressed)?.service)
     }
-
 
     /// Changes of the request and its answer: the rule's, then the backend's.
     pub(super) fn edits(&self) -> impl Iterator<Item = &Edits> {

@@ -35,7 +35,12 @@ enum Again {
 impl Retries {
     /// For a request that is about to be sent first; hands it back in the form in which it is sent. Upgrades are sent once: what they switch to cannot be
     /// kept.
-    pub(super) fn new(settings: &Arc<RequestSettings>, request: Request<Incoming>, is_grpc: bool, is_upgrade: bool) -> (Self, Request<Outgoing>) {
+    pub(super) fn new(
+        settings: &Arc<RequestSettings>,
+        request: Request<Incoming>,
+        is_grpc: bool,
+        is_upgrade: bool,
+    ) -> (Self, Request<Outgoing>) {
         let is_idempotent = is_idempotent(request.method());
         let (parts, body) = request.into_parts();
         let keeps = settings.retry.is_some() && !is_upgrade && (is_idempotent || is_grpc);
@@ -62,7 +67,9 @@ impl Retries {
 
     /// Whether an attempt that ended so should be followed by another, as far as settings and safety go.
     pub(super) fn wants(&self, end: AttemptEnd) -> bool {
-        let Some(settings) = &self.settings.retry else { return false };
+        let Some(settings) = &self.settings.retry else {
+            return false;
+        };
         let is_safe = match &self.again {
             Again::Unsent(_) => true,
             Again::Nothing => false,
