@@ -3,9 +3,16 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Instant,
 };
 
-use super::{balance::round_robin, dial, identify::Connection, live::Tables, outcome::Parties};
+use super::{
+    balance::Choice,
+    dial,
+    identify::Connection,
+    live::{Group, Tables},
+    outcome::Parties,
+};
 use crate::model::{AppProtocol, Snapshot, Upstream, Workload};
 
 /// Where one connection or request may go. It holds the snapshot that it was made from, and uses no other to its end.
@@ -16,8 +23,8 @@ pub struct Plan {
     destination: SocketAddr,
     /// The Service, if the destination is one.
     pub upstream: Option<Arc<Upstream>>,
-    /// Where the round robin stood.
-    turn: usize,
+    /// The same with its live state.
+    group: Option<Arc<Group>>,
 }
 
 /// One place to connect to.
@@ -44,11 +51,12 @@ pub(super) fn hint(tables: &Tables, destination: SocketAddr) -> AppProtocol {
 /// Chooses: an upstream's endpoints in turn, else the destination itself, be it a pod or unknown.
 pub fn plan(tables: &Tables, connection: &Connection) -> Plan {
     let destination = connection.destination;
+    let upstream = tables.snapshot.content.upstream(destination);
     Plan {
         client: connection.client.ip(),
         destination,
-        upstream: tables.snapshot.content.upstream(destination).cloned(),
-        turn: tables.live(destination).map_or(0, |live| live.turn()),
+        upstream: upstream.cloned(),
+        group: upstream.and_then(|upstream| tables.group(upstream)).cloned(),
         snapshot: Arc::clone(&tables.snapshot),
     }
 }
@@ -57,10 +65,20 @@ impl Plan {
     /// In the order in which they are tried, each once; none if the Service has no ready endpoint. Worked out one by one: nearly always the
     /// first accepts, and a Service may have a thousand.
     pub fn candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
-        let endpoints = self.upstream.as_ref().map_or(&[][..], |upstream| &upstream.endpoints);
-        let of_service = round_robin::order(self.turn, endpoints.len())
-            .map(|index| &endpoints[index])
-            .map(|endpoint| self.candidate(endpoint.address, endpoint.workload.clone()));
+        let mut tried = Vec::new();
+        let of_service = std::iter::from_fn(move || {
+            let group = self.group.as_ref()?;
+            let index = group.balancer.pick(Choice {
+                endpoints: &group.endpoints,
+                usable: &|index| !tried.contains(&index),
+                key: None,
+                rng: &mut fastrand::Rng::new(),
+                now: Instant::now(),
+            })?;
+            tried.push(index);
+            let endpoint = &group.upstream.endpoints[index];
+            Some(self.candidate(endpoint.address, endpoint.workload.clone()))
+        });
         let itself = self.upstream.is_none().then(|| {
             let workload = self.snapshot.content.workload(self.destination.ip()).cloned();
             self.candidate(self.destination, workload)
