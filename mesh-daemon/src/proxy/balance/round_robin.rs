@@ -1,35 +1,28 @@
-//! Round robin: every ready endpoint in turn, over all workers.
+//! `RoundRobin`: every usable endpoint in turn, over all workers.
 
-/// The order in which `count` endpoints are tried, each once, when the cursor stood at `turn`.
-pub(crate) fn order(turn: usize, count: usize) -> impl Iterator<Item = usize> {
-    // with no endpoints the range is empty and the division never happens
-    (0..count).map(move |step| (turn % count + step) % count)
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::Choice;
+
+/// Whose turn is next.
+#[derive(Clone, Debug, Default)]
+pub(in crate::proxy) struct RoundRobin {
+    /// Shared with the round robin of the next snapshot, so that requests of both take turns.
+    cursor: Arc<AtomicUsize>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::order;
-
-    #[test]
-    fn each_endpoint_once_from_the_cursor_on() {
-        for (turn, count, expected) in [
-            (0, 3, vec![0, 1, 2]),
-            (1, 3, vec![1, 2, 0]),
-            (5, 3, vec![2, 0, 1]),
-            (usize::MAX, 2, vec![1, 0]),
-            (7, 1, vec![0]),
-            (7, 0, vec![]),
-        ] {
-            assert_eq!(order(turn, count).collect::<Vec<_>>(), expected, "{turn} of {count}");
-        }
-    }
-
-    #[test]
-    fn a_thousand_turns_are_even() {
-        let mut counts = [0; 3];
-        for turn in 0..1000 {
-            counts[order(turn, 3).next().unwrap()] += 1;
-        }
-        assert_eq!(counts, [334, 333, 333]);
+impl RoundRobin {
+    /// The next usable endpoint. The turn of an unusable one lapses, for everybody: were it passed to the endpoint behind it, that one would
+    /// have two turns in each round.
+    pub(super) fn pick(&self, choice: &Choice<'_>) -> Option<usize> {
+        let count = choice.endpoints.len();
+        // with no endpoints the range is empty and the division never happens
+        let turns = (0..count).map(|_| self.cursor.fetch_add(1, Ordering::Relaxed) % count);
+        let in_turn = { turns }.find(|&index| (choice.usable)(index));
+        // other workers may have had the turns of those that are usable
+        in_turn.or_else(|| (0..count).find(|&index| (choice.usable)(index)))
     }
 }

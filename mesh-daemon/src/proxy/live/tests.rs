@@ -1,0 +1,158 @@
+//! Live state over several snapshots.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use super::{EndpointLive, Group, InFlight, Tables};
+use crate::{
+    ids::{Generation, ObjectRef},
+    model::{AppProtocol, Content, Family, Snapshot, Upstream, UpstreamEndpoint},
+};
+
+fn upstream(service: &str, port: u16, endpoints: &[u8]) -> Arc<Upstream> {
+    let endpoint = |last: &u8| UpstreamEndpoint {
+        address: SocketAddr::from(([10, 1, 0, *last], 8080)),
+        workload: None,
+    };
+    Arc::new(Upstream {
+        service: ObjectRef::new("shop", service),
+        port,
+        family: Family::V4,
+        app_protocol: AppProtocol::Detect,
+        endpoints: endpoints.iter().map(endpoint).collect(),
+        policy: None,
+        settings: Arc::default(),
+    })
+}
+
+fn snapshot(upstreams: &[&Arc<Upstream>], backends: &[&Arc<Upstream>]) -> Arc<Snapshot> {
+    let at = |number: usize| SocketAddr::from(([10, 0, 0, 1], u16::try_from(number).unwrap()));
+    let upstreams = upstreams.iter().enumerate();
+    let backends = backends.iter().map(|backend| (backend.key(), Arc::clone(backend)));
+    Arc::new(Snapshot {
+        generation: Generation(1),
+        content: Content {
+            upstreams: upstreams
+                .map(|(number, upstream)| (at(number), Arc::clone(upstream)))
+                .collect(),
+            backends: backends.collect(),
+            ..Content::default()
+        },
+    })
+}
+
+fn endpoint<'a>(tables: &'a Tables, upstream: &Arc<Upstream>, index: usize) -> &'a Arc<EndpointLive> {
+    &tables.group(upstream).unwrap().endpoints[index]
+}
+
+fn turn(group: &Group) -> usize {
+    let choice = crate::proxy::balance::Choice {
+        endpoints: &group.endpoints,
+        usable: &|_| true,
+        key: None,
+        rng: &mut fastrand::Rng::with_seed(1),
+        now: Instant::now(),
+    };
+    group.balancer.pick(choice).unwrap()
+}
+
+#[test]
+fn upstreams_and_backends_have_a_group_and_what_they_share_has_one() {
+    let (web, api) = (upstream("web", 80, &[1, 2]), upstream("api", 80, &[3]));
+    let tables = Tables::next(snapshot(&[&web], &[&web, &api]), None);
+    assert_eq!(tables.groups.len(), 2);
+    for upstream in [&web, &api] {
+        let group = tables.group(upstream).unwrap();
+        assert!(Arc::ptr_eq(&group.upstream, upstream));
+        let live: Vec<_> = group.endpoints.iter().map(|endpoint| endpoint.address).collect();
+        let said: Vec<_> = upstream.endpoints.iter().map(|endpoint| endpoint.address).collect();
+        assert_eq!(live, said);
+    }
+    let equal = upstream("web", 80, &[1, 2]);
+    assert!(tables.group(&equal).is_none(), "equal, but of another snapshot");
+}
+
+#[test]
+fn an_unchanged_upstream_keeps_its_group() {
+    let (web, api) = (upstream("web", 80, &[1, 2]), upstream("api", 80, &[3]));
+    let first = Tables::next(snapshot(&[&web, &api], &[]), None);
+    let changed = upstream("api", 80, &[3, 4]);
+    let second = Tables::next(snapshot(&[&web, &changed], &[]), Some(&first));
+    assert!(Arc::ptr_eq(first.group(&web).unwrap(), second.group(&web).unwrap()));
+    assert!(second.group(&api).is_none());
+}
+
+#[test]
+fn an_endpoint_that_stays_keeps_its_state_and_one_that_is_new_has_none() {
+    let before = upstream("web", 80, &[1, 2]);
+    let first = Tables::next(snapshot(&[&before], &[]), None);
+    let stays = Arc::clone(endpoint(&first, &before, 1));
+    stays.requests.store(7, Ordering::Relaxed);
+    let after = upstream("web", 80, &[2, 3]);
+    let second = Tables::next(snapshot(&[&after], &[]), Some(&first));
+    assert!(Arc::ptr_eq(endpoint(&second, &after, 0), &stays));
+    assert_eq!(endpoint(&second, &after, 1).load(), 0);
+}
+
+#[test]
+fn the_balancers_state_survives() {
+    let before = upstream("web", 80, &[1, 2, 3]);
+    let first = Tables::next(snapshot(&[&before], &[]), None);
+    assert_eq!([0, 1].map(|_| turn(first.group(&before).unwrap())), [0, 1]);
+    let after = upstream("web", 80, &[1, 2, 3, 4]);
+    let second = Tables::next(snapshot(&[&after], &[]), Some(&first));
+    assert_eq!(turn(second.group(&after).unwrap()), 2);
+}
+
+#[test]
+fn ports_of_one_service_share_endpoints_and_two_services_do_not() {
+    let (http, admin) = (upstream("web", 80, &[1]), upstream("web", 81, &[1]));
+    let other = upstream("api", 80, &[1]);
+    let tables = Tables::next(snapshot(&[&http, &admin, &other], &[]), None);
+    assert!(Arc::ptr_eq(endpoint(&tables, &http, 0), endpoint(&tables, &admin, 0)));
+    let service = |upstream| &tables.group(upstream).unwrap().service;
+    assert!(Arc::ptr_eq(service(&http), service(&admin)));
+    assert!(!Arc::ptr_eq(endpoint(&tables, &http, 0), endpoint(&tables, &other, 0)));
+    assert!(!Arc::ptr_eq(service(&http), service(&other)));
+    // a port that comes later joins them, although the others' groups stay as they are
+    let metrics = upstream("web", 82, &[1]);
+    let next = Tables::next(snapshot(&[&http, &metrics], &[]), Some(&tables));
+    assert!(Arc::ptr_eq(endpoint(&next, &metrics, 0), endpoint(&tables, &http, 0)));
+}
+
+#[test]
+fn what_is_gone_and_unused_is_dropped_and_what_is_in_use_is_found_again() {
+    let web = upstream("web", 80, &[1, 2]);
+    let first = Tables::next(snapshot(&[&web], &[]), None);
+    let group = first.group(&web).unwrap();
+    let (service, [idle, busy]) = (
+        Arc::downgrade(&group.service),
+        [0, 1].map(|index| Arc::downgrade(&group.endpoints[index])),
+    );
+    let request = InFlight::request(&group.service, &group.endpoints[1], Instant::now());
+    let second = Tables::next(snapshot(&[], &[]), Some(&first));
+    drop(first);
+    assert!(idle.upgrade().is_none(), "nothing uses it");
+    // it comes back while a request is still under way
+    let again = upstream("web", 80, &[1, 2]);
+    let third = Tables::next(snapshot(&[&again], &[]), Some(&second));
+    assert!(Arc::ptr_eq(endpoint(&third, &again, 1), request.endpoint()));
+    assert_eq!(third.group(&again).unwrap().service.requests.load(Ordering::Relaxed), 1);
+    drop((second, third, request));
+    assert!(service.upgrade().is_none() && busy.upgrade().is_none());
+}
+
+#[test]
+fn names_of_services_that_are_gone_are_forgotten() {
+    let mut tables = Tables::next(snapshot(&[], &[]), None);
+    for number in 0..50 {
+        let service = upstream(&format!("web-{number}"), 80, &[1]);
+        tables = Tables::next(snapshot(&[&service], &[]), Some(&tables));
+    }
+    tables = Tables::next(snapshot(&[], &[]), Some(&tables));
+    tables = Tables::next(snapshot(&[], &[]), Some(&tables));
+    assert_eq!(tables.services.len(), 0);
+}
