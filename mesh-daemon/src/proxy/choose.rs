@@ -11,7 +11,7 @@ use super::{
     http::hash_key,
     identify::Connection,
     limits::Permit,
-    live::{EndpointLive, Group},
+    live::{EndpointLive, Group, InFlight},
     metrics::Tried,
     outcome::{Failure, Limit},
     route::{Candidate, Plan},
@@ -53,7 +53,7 @@ struct At {
     group: Arc<Group>,
     index: usize,
     admission: Option<Admission>,
-    _in_flight: Option<Permit>,
+    in_flight: InFlight,
     started: Instant,
     is_settled: bool,
 }
@@ -173,10 +173,14 @@ impl<'a> Chooser<'a> {
         if admission.is_none() && !in_panic {
             return None;
         }
+        if let Some(transition) = admission.as_ref().and_then(Admission::transition) {
+            let metrics = &self.worker.shared.metrics;
+            metrics.breaker_moved(&group.upstream, endpoint.address, transition, "timeout_over");
+        }
         let limits = limits_of(&group.upstream);
         let in_flight = match self.purpose {
-            Purpose::Request => endpoint.requests.try_acquire(limits.max_requests_per_endpoint)?,
-            Purpose::Connection => endpoint.opaque.try_acquire(None)?,
+            Purpose::Request => InFlight::request(endpoint, limits.max_requests_per_endpoint, started)?,
+            Purpose::Connection => InFlight::connection(endpoint)?,
         };
         Some(Attempt {
             candidate: self.plan.candidate(group, index),
@@ -184,7 +188,7 @@ impl<'a> Chooser<'a> {
                 group: Arc::clone(group),
                 index,
                 admission,
-                _in_flight: Some(in_flight),
+                in_flight,
                 started,
                 is_settled: false,
             }),
@@ -252,13 +256,9 @@ impl Attempt {
     }
 
     /// The answer's head is here: the balancer learns how long it took.
-    pub(super) fn answered(&self) {
-        if let Some(At {
-            group, index, started, ..
-        }) = &self.at
-        {
-            let now = Instant::now();
-            group.endpoints[*index].observe(now.duration_since(*started), now);
+    pub(super) fn answered(&mut self) {
+        if let Some(at) = &mut self.at {
+            at.in_flight.answered(Instant::now());
         }
     }
 
@@ -281,7 +281,7 @@ impl Attempt {
         let now = Instant::now();
         if end == Some(AttemptEnd::Timeout) {
             // it would have taken longer still
-            at.group.endpoints[at.index].observe(now.duration_since(at.started), now);
+            at.in_flight.endpoint().observe(now.duration_since(at.started), now);
         }
         let breaker = breaker_of(&at.group.upstream);
         let failed = breaker.is_some_and(|breaker| end.is_some_and(|end| end.is_in(&breaker.failure_on)));
@@ -309,7 +309,7 @@ impl At {
         let percent = breaker.map_or(100, |breaker| breaker.max_ejection_percent);
         self.group.endpoints[self.index]
             .breaker
-            .settle(breaker, admission, verdict, now, || self.group.may_eject(percent, now))
+            .settle(breaker, admission, verdict, now, || self.group.may_eject(percent))
     }
 }
 

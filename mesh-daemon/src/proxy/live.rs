@@ -9,7 +9,10 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use super::balance::Balancer;
+use super::{
+    balance::Balancer,
+    breaker::{self, State},
+};
 use crate::model::{Snapshot, Upstream};
 
 pub(super) use endpoint::EndpointLive;
@@ -78,6 +81,15 @@ impl Tables {
 }
 
 impl Group {
+    /// Whether one more endpoint may be ejected: asked of the breaker that is about to open, so no other is changed meanwhile by this one.
+    pub(super) fn may_eject(&self, percent: u8) -> bool {
+        let ejected = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.breaker.state() != State::Closed);
+        breaker::may_eject(percent, ejected.count(), self.endpoints.len())
+    }
+
     fn next(upstream: &Arc<Upstream>, services: &Services, now: Instant) -> Arc<Self> {
         let service = services.service(&upstream.service);
         let previous = service.group(upstream);

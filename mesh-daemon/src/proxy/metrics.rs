@@ -192,6 +192,17 @@ impl Metrics {
         self.upstream.attempted(tried);
     }
 
+    /// A circuit breaker changed its state without an attempt's end.
+    pub(super) fn breaker_moved(
+        &self,
+        upstream: &Upstream,
+        endpoint: SocketAddr,
+        transition: Transition,
+        reason: &str,
+    ) {
+        self.upstream.moved(upstream, endpoint, transition, reason);
+    }
+
     /// A retry was wanted.
     pub(super) fn retried(&self, upstream: Option<&Upstream>, end: AttemptEnd, retried: Retried) {
         self.upstream.retried(upstream, end, retried);
@@ -330,12 +341,20 @@ impl UpstreamMetrics {
                 .with_label_values(&labels)
                 .observe(tried.took.as_secs_f64());
         }
-        let Some(Transition { from, to }) = tried.transition else {
-            return;
-        };
-        tracing::info!(service = %tried.upstream.service, endpoint = %tried.endpoint, ?from, ?to, reason = word, "circuit breaker");
+        if let Some(transition) = tried.transition {
+            self.moved(tried.upstream, tried.endpoint, transition, word);
+        }
+    }
+
+    fn moved(&self, upstream: &Upstream, endpoint: SocketAddr, transition: Transition, reason: &str) {
+        let Transition { from, to } = transition;
+        tracing::info!(service = %upstream.service, %endpoint, from = from.name(), to = to.name(), reason, "circuit breaker");
         if to == State::Open {
-            self.ejections.with_label_values(&[&labels[..], &[word]].concat()).inc();
+            let port = upstream.port.to_string();
+            let labels = upstream_labels(upstream, &port);
+            self.ejections
+                .with_label_values(&[&labels[..], &[reason]].concat())
+                .inc();
         }
     }
 

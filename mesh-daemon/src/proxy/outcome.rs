@@ -121,7 +121,7 @@ pub(super) enum Failure {
     #[error("weft: no rule of the service's routes matches the request")]
     NoRoute,
     /// The rule, as in `shop/web rule 0`.
-    #[error("weft: {1}: {}", rule_sentence(*.0))]
+    #[error("weft: {1}: {sentence}", sentence = rule_sentence(*.0))]
     RouteFailed(RuleFailure, String),
     /// What a route makes of this request cannot be sent: the part of it.
     #[error("weft: the {0} that the route makes of this request is none")]

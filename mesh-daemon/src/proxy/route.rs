@@ -225,8 +225,8 @@ impl Plan {
         let most = choose::limits_of(&group.upstream).max_requests;
         let permit = group.service.requests.try_acquire(most);
         let permit = permit.ok_or(Failure::Overflow(Limit::Requests))?;
-        if let (Some(retry), Some(service)) = (&self.settings.retry, self.addressed_live()) {
-            service.budget.request(&retry.budget, Instant::now());
+        if let (Some(_), Some(service)) = (&self.settings.retry, self.addressed_live()) {
+            service.budget.request();
         }
         Ok(Some(permit))
     }

@@ -151,6 +151,11 @@ impl Core {
 }
 
 impl Admission {
+    /// Whether it is one of the few that are let through to see whether the endpoint is well again.
+    pub(super) fn is_trial(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// What letting it through changed.
     pub(super) fn transition(&self) -> Option<Transition> {
         self.transition

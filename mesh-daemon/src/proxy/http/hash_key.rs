@@ -13,7 +13,7 @@ const SEPARATOR: &[u8] = b"\0";
 /// a header by all of its values, whatever their order, an empty one included;
 /// a cookie by the first of its name, an empty one counting as absent;
 /// the client's address without its port, an IPv4-mapped one as IPv4.
-pub(super) fn hash_key<'a>(key: &HashKey, headers: &'a HeaderMap, client: IpAddr) -> Option<Cow<'a, [u8]>> {
+pub(in crate::proxy) fn hash_key<'a>(key: &HashKey, headers: &'a HeaderMap, client: IpAddr) -> Option<Cow<'a, [u8]>> {
     match key {
         HashKey::Header(name) => header(headers, name),
         HashKey::Cookie(name) => cookie(headers, name).map(Cow::Borrowed),

@@ -36,6 +36,7 @@ use super::{
     identify::Connection,
     limits::Permit,
     outbound,
+    outcome::Failure,
     places::Place,
     pool::Fresh,
     report::Exchange,

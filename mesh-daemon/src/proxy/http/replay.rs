@@ -18,7 +18,7 @@ use thiserror::Error;
 const REPLAY_BYTES: usize = 64 * 1024;
 
 /// A request's body on its way upstream.
-pub(super) enum Outgoing {
+pub(in crate::proxy) enum Outgoing {
     /// Sent once: nothing is kept.
     Plain(Incoming),
     /// One attempt's view of a body that may be sent again.
@@ -27,7 +27,7 @@ pub(super) enum Outgoing {
 
 /// Why a request's body broke off; to hyper both are errors of its user, see [`BodyError::within`].
 #[derive(Debug, Error)]
-pub(super) enum BodyError {
+pub(in crate::proxy) enum BodyError {
     /// The client's doing.
     #[error("the client's body broke off: {0}")]
     Client(#[source] Box<dyn StdError + Send + Sync>),
@@ -37,13 +37,13 @@ pub(super) enum BodyError {
 }
 
 /// The body of one attempt: it repeats what was kept, and goes on with what the client still sends. `B` is the client's body.
-pub(super) struct Replay<B = Incoming> {
+pub(in crate::proxy) struct Replay<B = Incoming> {
     tape: Rc<RefCell<Tape<B>>>,
     attempt: u32,
 }
 
 /// Makes the bodies of further attempts. When it goes, nothing is kept any longer.
-pub(super) struct Replayed<B = Incoming> {
+pub(in crate::proxy) struct Replayed<B = Incoming> {
     tape: Rc<RefCell<Tape<B>>>,
 }
 

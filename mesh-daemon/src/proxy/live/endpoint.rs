@@ -2,11 +2,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
 use super::latency::Latency;
+use crate::proxy::{breaker::Breaker, limits::Gauge};
 
 /// What is known of one endpoint, of this node's own making.
 #[derive(Debug)]
@@ -14,9 +14,13 @@ pub(in crate::proxy) struct EndpointLive {
     /// Where it is.
     pub(in crate::proxy) address: SocketAddr,
     /// HTTP requests in flight, from the choice of the endpoint to the end of the answer's body.
-    pub(in crate::proxy) requests: AtomicU32,
+    pub(in crate::proxy) requests: Gauge,
     /// Opaque connections open, from the choice of the endpoint on. Connections that carry HTTP are not among them.
-    pub(in crate::proxy) connections: AtomicU32,
+    pub(in crate::proxy) opaque: Gauge,
+    /// All connections that are open or being opened, idle ones of pools included.
+    pub(in crate::proxy) connections: Gauge,
+    /// Whether it may be asked.
+    pub(in crate::proxy) breaker: Breaker,
     pub(super) latency: Latency,
 }
 
@@ -25,17 +29,17 @@ impl EndpointLive {
     pub(in crate::proxy) fn new(address: SocketAddr, now: Instant) -> Self {
         Self {
             address,
-            requests: AtomicU32::new(0),
-            connections: AtomicU32::new(0),
+            requests: Gauge::default(),
+            opaque: Gauge::default(),
+            connections: Gauge::default(),
+            breaker: Breaker::default(),
             latency: Latency::new(now),
         }
     }
 
     /// What is in flight: requests, and opaque connections, each of which counts as one.
     pub(in crate::proxy) fn load(&self) -> u32 {
-        // Relaxed: a count that is a moment old chooses as well as any other
-        let requests = self.requests.load(Ordering::Relaxed);
-        requests.saturating_add(self.connections.load(Ordering::Relaxed))
+        self.requests.current().saturating_add(self.opaque.current())
     }
 
     /// What `PeakEwma` compares: seconds that the next request is expected to take behind those in flight.
@@ -44,10 +48,6 @@ impl EndpointLive {
     }
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the request's story does not report to it yet")
-)]
 impl EndpointLive {
     /// A sample of the latency that no [`super::InFlight`] saw: a timeout counts with the time that was waited.
     pub(in crate::proxy) fn observe(&self, latency: Duration, now: Instant) {

@@ -1,54 +1,47 @@
-//! Counts a request or an opaque connection as in flight for as long as the guard lives, on its endpoint and its Service.
+//! Counts a request or an opaque connection as in flight at its endpoint for as long as the guard lives, and learns from it how long answers take.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
-use super::{EndpointLive, ServiceLive};
+use super::EndpointLive;
+use crate::proxy::limits::Permit;
 
 /// One request or opaque connection in flight. Dropping it counts down, however it ended; it also keeps the live state of an endpoint that
 /// meanwhile left its Service.
 #[derive(Debug)]
 pub(in crate::proxy) struct InFlight {
     endpoint: Arc<EndpointLive>,
-    service: Arc<ServiceLive>,
-    what: What,
+    /// Since when the head of the answer is waited for; none once it is here, and for an opaque connection.
+    waiting: Option<Instant>,
+    _permit: Permit,
 }
 
-#[derive(Debug)]
-enum What {
-    /// A request whose answer's head has not come yet, and since when.
-    Waiting(Instant),
-    /// A request that is being answered.
-    Answered,
-    /// An opaque connection.
-    Connection,
-}
-
-#[cfg_attr(not(test), expect(dead_code, reason = "the request's story does not hold it yet"))]
 impl InFlight {
-    /// A request goes out to the endpoint.
-    pub(in crate::proxy) fn request(service: &Arc<ServiceLive>, endpoint: &Arc<EndpointLive>, now: Instant) -> Self {
+    /// A request goes out to the endpoint, unless `limit` are under way there.
+    pub(in crate::proxy) fn request(endpoint: &Arc<EndpointLive>, limit: Option<u32>, now: Instant) -> Option<Self> {
+        let permit = endpoint.requests.try_acquire(limit)?;
         endpoint.latency.begin(now);
-        Self::new(service, endpoint, What::Waiting(now))
+        Some(Self {
+            endpoint: Arc::clone(endpoint),
+            waiting: Some(now),
+            _permit: permit,
+        })
     }
 
-    /// An opaque connection goes out to the endpoint.
-    pub(in crate::proxy) fn connection(service: &Arc<ServiceLive>, endpoint: &Arc<EndpointLive>) -> Self {
-        Self::new(service, endpoint, What::Connection)
+    /// An opaque connection goes out to the endpoint. How many there may be is up to [`EndpointLive::connections`].
+    pub(in crate::proxy) fn connection(endpoint: &Arc<EndpointLive>) -> Option<Self> {
+        Some(Self {
+            endpoint: Arc::clone(endpoint),
+            waiting: None,
+            _permit: endpoint.opaque.try_acquire(None)?,
+        })
     }
 
     /// The head of the answer is here; its time since the start becomes a sample of the endpoint's latency. Further calls say nothing new.
     pub(in crate::proxy) fn answered(&mut self, now: Instant) {
-        if let What::Waiting(since) = self.what {
+        if let Some(since) = self.waiting.take() {
             self.endpoint
                 .latency
                 .answered(now.saturating_duration_since(since), now);
-            self.what = What::Answered;
         }
     }
 
@@ -56,36 +49,12 @@ impl InFlight {
     pub(in crate::proxy) fn endpoint(&self) -> &Arc<EndpointLive> {
         &self.endpoint
     }
-
-    fn new(service: &Arc<ServiceLive>, endpoint: &Arc<EndpointLive>, what: What) -> Self {
-        let in_flight = Self {
-            endpoint: Arc::clone(endpoint),
-            service: Arc::clone(service),
-            what,
-        };
-        for counter in in_flight.counters() {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        in_flight
-    }
-}
-
-impl InFlight {
-    fn counters(&self) -> [&AtomicU32; 2] {
-        match self.what {
-            What::Waiting(_) | What::Answered => [&self.endpoint.requests, &self.service.requests],
-            What::Connection => [&self.endpoint.connections, &self.service.connections],
-        }
-    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if let What::Waiting(_) = self.what {
+        if self.waiting.is_some() {
             self.endpoint.latency.unanswered();
-        }
-        for counter in self.counters() {
-            counter.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -97,44 +66,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guards_count_up_and_down_on_endpoint_and_service() {
+    fn guards_count_up_and_down() {
         let start = Instant::now();
-        let service = Arc::new(ServiceLive::default());
         let endpoint = Arc::new(EndpointLive::new(SocketAddr::from(([10, 0, 0, 1], 80)), start));
-        let counts = || {
-            [
-                &endpoint.requests,
-                &endpoint.connections,
-                &service.requests,
-                &service.connections,
-            ]
-            .map(|counter| counter.load(Ordering::Relaxed))
-        };
-        let mut request = InFlight::request(&service, &endpoint, start);
-        let connection = InFlight::connection(&service, &endpoint);
-        assert_eq!(counts(), [1, 1, 1, 1]);
+        let counts = || [endpoint.requests.current(), endpoint.opaque.current()];
+        let mut request = InFlight::request(&endpoint, None, start).unwrap();
+        let connection = InFlight::connection(&endpoint).unwrap();
+        assert_eq!(counts(), [1, 1]);
         assert_eq!(endpoint.load(), 2, "an opaque connection counts as one request");
         let answered = start + Duration::from_millis(5);
         request.answered(answered);
         request.answered(answered + Duration::from_secs(1));
-        assert_eq!(counts(), [1, 1, 1, 1], "the body is still on its way");
+        assert_eq!(counts(), [1, 1], "the body is still on its way");
         let latency = endpoint.latency(answered).unwrap();
         assert!(
             latency.abs_diff(Duration::from_millis(5)) < Duration::from_micros(5),
             "the second word about the head says nothing: {latency:?}"
         );
         drop(connection);
-        assert_eq!(counts(), [1, 0, 1, 0]);
+        assert_eq!(counts(), [1, 0]);
         drop(request);
-        assert_eq!(counts(), [0, 0, 0, 0]);
+        assert_eq!(counts(), [0, 0]);
     }
 
     #[test]
     fn what_ends_without_an_answer_is_no_sample_and_waits_no_more() {
         let start = Instant::now();
-        let service = Arc::new(ServiceLive::default());
         let endpoint = Arc::new(EndpointLive::new(SocketAddr::from(([10, 0, 0, 1], 80)), start));
-        let request = InFlight::request(&service, &endpoint, start);
+        let request = InFlight::request(&endpoint, None, start).unwrap();
         let later = start + Duration::from_secs(1);
         let waiting = endpoint.cost(later);
         assert!(

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU32},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
 
@@ -11,15 +11,18 @@ use super::{EndpointLive, Group};
 use crate::{
     ids::ObjectRef,
     model::{Family, Upstream},
+    proxy::{budget::Budget, limits::Gauge},
 };
 
 /// What is known of one Service, of this node's own making; shared by all its ports and families.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct ServiceLive {
     /// HTTP requests in flight to its endpoints.
-    pub(in crate::proxy) requests: AtomicU32,
-    /// Opaque connections open to its endpoints.
-    pub(in crate::proxy) connections: AtomicU32,
+    pub(in crate::proxy) requests: Gauge,
+    /// Connections to its endpoints that are open or being opened, idle ones of pools included.
+    pub(in crate::proxy) connections: Gauge,
+    /// Of retries of requests that were addressed to it.
+    pub(in crate::proxy) budget: Budget,
     known: Mutex<Known>,
 }
 

@@ -90,7 +90,7 @@ fn an_endpoint_that_stays_keeps_its_state_and_one_that_is_new_has_none() {
     let before = upstream("web", 80, &[1, 2]);
     let first = Tables::next(snapshot(&[&before], &[]), None);
     let stays = Arc::clone(endpoint(&first, &before, 1));
-    stays.requests.store(7, Ordering::Relaxed);
+    let _in_flight: Vec<_> = (0..7).map(|_| stays.requests.try_acquire(None)).collect();
     let after = upstream("web", 80, &[2, 3]);
     let second = Tables::next(snapshot(&[&after], &[]), Some(&first));
     assert!(Arc::ptr_eq(endpoint(&second, &after, 0), &stays));
@@ -132,7 +132,7 @@ fn what_is_gone_and_unused_is_dropped_and_what_is_in_use_is_found_again() {
         Arc::downgrade(&group.service),
         [0, 1].map(|index| Arc::downgrade(&group.endpoints[index])),
     );
-    let request = InFlight::request(&group.service, &group.endpoints[1], Instant::now());
+    let request = InFlight::request(&group.endpoints[1], None, Instant::now());
     let second = Tables::next(snapshot(&[], &[]), Some(&first));
     drop(first);
     assert!(idle.upgrade().is_none(), "nothing uses it");

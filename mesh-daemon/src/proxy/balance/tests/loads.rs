@@ -30,10 +30,9 @@ fn least_request_takes_the_true_minimum_and_a_random_one_of_equals() {
 fn least_request_counts_opaque_connections() {
     let balancer = new(&LoadBalancer::LeastRequest, &equal(2));
     let mut world = World::equal(2);
-    let service = Arc::new(ServiceLive::default());
-    let open = InFlight::connection(&service, &world.endpoints[0]);
+    let open = InFlight::connection(&world.endpoints[0]);
     assert_eq!(world.counts(&balancer, 10, |_| true), [0, 10]);
-    let more = [0, 1].map(|_| InFlight::request(&service, &world.endpoints[1], world.now));
+    let more = [0, 1].map(|_| InFlight::request(&world.endpoints[1], None, world.now).unwrap());
     assert_eq!(world.counts(&balancer, 10, |_| true), [10, 0]);
     drop((open, more));
 }
@@ -125,7 +124,7 @@ impl Simulation {
             let index = self.world.pick(&balancer, None, |_| true).unwrap();
             self.world.now = start;
             sent[index] += 1;
-            let request = InFlight::request(&self.service, &self.world.endpoints[index], now);
+            let request = InFlight::request(&self.world.endpoints[index], None, now).unwrap();
             if let Some(after) = answers_after[index] {
                 self.answers.push(Reverse((self.at_us + after, index, self.open.len())));
             }
