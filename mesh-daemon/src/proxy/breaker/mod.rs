@@ -32,7 +32,8 @@ struct Core {
     glance: Glance,
 }
 
-/// Proof that one attempt was let through. Dropped unsettled it counts as [`Verdict::Neither`].
+/// Proof that one attempt was let through. Dropped unsettled it counts as [`Verdict::Neither`]. It is settled as soon as the end is known, for an answer at its
+/// head: a trial holds its place until then, and an endless stream would keep others out.
 #[derive(Debug)]
 #[must_use = "a trial's place is held until this is settled or dropped"]
 pub(super) struct Admission {
