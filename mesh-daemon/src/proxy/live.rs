@@ -16,10 +16,6 @@ use super::{
 use crate::model::{Snapshot, Upstream};
 
 pub(super) use endpoint::EndpointLive;
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "the request's story does not hold it yet")
-)]
 pub(super) use in_flight::InFlight;
 pub(super) use service::ServiceLive;
 

@@ -19,10 +19,6 @@ use std::{sync::Arc, time::Instant};
 use super::live::EndpointLive;
 use crate::model::{HashKey, LoadBalancer, UpstreamEndpoint};
 
-#[cfg_attr(
-    not(test),
-    expect(unused_imports, reason = "the request's story has no hash key yet")
-)]
 pub(super) use hash::hash;
 
 use consistent::Basis;
@@ -105,7 +101,6 @@ impl Balancer {
     }
 
     /// What of a request decides its endpoint, if that is what this balancer goes by.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the request's story has no hash key yet"))]
     pub(super) fn hash_key(&self) -> Option<&HashKey> {
         match self {
             Self::RingHash(key, _) | Self::Maglev(key, _) => Some(key),

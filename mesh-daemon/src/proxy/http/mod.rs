@@ -15,6 +15,8 @@ mod grpc;
 mod answer;
 mod headers;
 mod upgrade;
+#[cfg(test)]
+mod wire;
 
 use std::{cell::Cell, rc::Rc};
 

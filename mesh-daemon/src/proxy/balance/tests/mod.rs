@@ -9,11 +9,7 @@ mod policies;
 mod schedule;
 mod turns;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{Balancer, Choice};
 use crate::{
