@@ -23,6 +23,10 @@ pub enum Kind {
     Service,
     /// discovery.k8s.io/v1 EndpointSlice.
     EndpointSlice,
+    /// gateway.networking.k8s.io/v1 HTTPRoute.
+    HttpRoute,
+    /// weft.mesh/v1alpha1 TrafficPolicy.
+    TrafficPolicy,
 }
 
 /// One object.
@@ -38,6 +42,10 @@ pub enum Object {
     Service(ObjectRef, Service),
     /// By namespace and name.
     EndpointSlice(ObjectRef, EndpointSlice),
+    /// By namespace and name.
+    HttpRoute(ObjectRef, HttpRoute),
+    /// By namespace and name.
+    TrafficPolicy(ObjectRef, TrafficPolicy),
 }
 
 /// All objects of a source.
@@ -132,6 +140,8 @@ impl Objects {
             Kind::Pod => self.pods.len(),
             Kind::Service => self.services.len(),
             Kind::EndpointSlice => self.endpoint_slices.len(),
+            Kind::HttpRoute => self.routes.len(),
+            Kind::TrafficPolicy => self.policies.len(),
         }
     }
 
@@ -143,6 +153,8 @@ impl Objects {
             Object::Pod(name, pod) => drop(self.pods.insert(name, pod)),
             Object::Service(name, service) => drop(self.services.insert(name, service)),
             Object::EndpointSlice(name, slice) => drop(self.endpoint_slices.insert(name, slice)),
+            Object::HttpRoute(name, route) => drop(self.routes.insert(name, route)),
+            Object::TrafficPolicy(name, policy) => drop(self.policies.insert(name, policy)),
         }
     }
 
@@ -161,6 +173,8 @@ impl Objects {
             Object::Pod(name, pod) => put(&mut self.pods, name, pod),
             Object::Service(name, service) => put(&mut self.services, name, service),
             Object::EndpointSlice(name, slice) => put(&mut self.endpoint_slices, name, slice),
+            Object::HttpRoute(name, route) => put(&mut self.routes, name, route),
+            Object::TrafficPolicy(name, policy) => put(&mut self.policies, name, policy),
         }
     }
 
@@ -172,6 +186,8 @@ impl Objects {
             Kind::Pod => self.pods.remove(name).is_some(),
             Kind::Service => self.services.remove(name).is_some(),
             Kind::EndpointSlice => self.endpoint_slices.remove(name).is_some(),
+            Kind::HttpRoute => self.routes.remove(name).is_some(),
+            Kind::TrafficPolicy => self.policies.remove(name).is_some(),
         }
     }
 }
@@ -185,18 +201,22 @@ impl Object {
             Self::Pod(name, _) => (Kind::Pod, name.to_string()),
             Self::Service(name, _) => (Kind::Service, name.to_string()),
             Self::EndpointSlice(name, _) => (Kind::EndpointSlice, name.to_string()),
+            Self::HttpRoute(name, _) => (Kind::HttpRoute, name.to_string()),
+            Self::TrafficPolicy(name, _) => (Kind::TrafficPolicy, name.to_string()),
         }
     }
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
         Self::Service,
         Self::EndpointSlice,
+        Self::HttpRoute,
+        Self::TrafficPolicy,
     ];
 
     /// As manifests and metrics write it.
@@ -207,6 +227,8 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::HttpRoute => "HTTPRoute",
+            Self::TrafficPolicy => "TrafficPolicy",
         }
     }
 
@@ -218,6 +240,8 @@ impl Kind {
             Self::Pod => "Pods",
             Self::Service => "Services",
             Self::EndpointSlice => "EndpointSlices",
+            Self::HttpRoute => "HTTPRoutes",
+            Self::TrafficPolicy => "TrafficPolicies",
         }
     }
 
@@ -234,6 +258,8 @@ impl Kind {
             ("v1", "Pod") => Self::Pod,
             ("v1", "Service") => Self::Service,
             ("discovery.k8s.io/v1", "EndpointSlice") => Self::EndpointSlice,
+            ("gateway.networking.k8s.io/v1", "HTTPRoute") => Self::HttpRoute,
+            ("weft.mesh/v1alpha1", "TrafficPolicy") => Self::TrafficPolicy,
             _ => return None,
         })
     }

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use self::{kind::Said, patience::Patience, store::Store, trouble::Trouble};
 use super::{
     ClusterSource, Error, Options,
+    claims::{self, Claims},
     local::LocalPods,
     objects::{Kind, Objects},
     status,
@@ -56,6 +57,7 @@ pub(super) struct Cluster {
     told: BTreeSet<String>,
     metrics: Metrics,
     local: watch::Sender<Arc<LocalPods>>,
+    claims: watch::Sender<Arc<Claims>>,
     /// Writes back what became of objects, as long as the watches live.
     _status: task::Scoped<()>,
 }
@@ -97,7 +99,9 @@ impl Cluster {
         let node_item = readiness.item(format!("Node {}", options.node));
         let server = Rc::new(client::connect(source.kubeconfig.as_deref()).await?);
         let (local, seen) = watch::channel(Arc::default());
-        let status = status::run(server.client.clone(), options.node.clone(), acks, seen, metrics.clone());
+        let (claims, claimed) = watch::channel(Arc::default());
+        let client = server.client.clone();
+        let status = status::run(client, options.node.clone(), acks, seen, claimed, metrics.clone());
         let metrics = metrics.cluster.clone();
         for kind in Kind::ALL {
             metrics.watching(kind);
@@ -113,6 +117,7 @@ impl Cluster {
             told: BTreeSet::new(),
             metrics,
             local,
+            claims,
             _status: task::scoped("status", status),
         })
     }
@@ -197,6 +202,7 @@ impl Cluster {
         match kind {
             Kind::Pod => self.publish_local(),
             Kind::Node => self.look_for_node(),
+            Kind::HttpRoute | Kind::TrafficPolicy => self.publish_claims(),
             Kind::Namespace | Kind::Service | Kind::EndpointSlice => {}
         }
         changed
@@ -260,6 +266,12 @@ impl Cluster {
             *published = Arc::new(self.store.local().clone());
             true
         });
+    }
+
+    fn publish_claims(&mut self) {
+        let changes = self.store.take_claims();
+        self.claims
+            .send_if_modified(|published| claims::apply(published, changes));
     }
 
     /// A node name that no Node has captures nothing and looks like a quiet node: it is not ready, and says so.
