@@ -118,7 +118,7 @@ pub(super) fn convert_object(kind: Kind, value: Value) -> Converted {
         Kind::Pod => pod::convert(value, &mut parts).map(Some),
         Kind::Service => service::convert(value, &mut parts).map(Some),
         Kind::EndpointSlice => endpoint_slice::convert(value, &mut parts),
-        Kind::HttpRoute => http_route::convert(value),
+        Kind::HttpRoute => http_route::convert(value, &mut parts),
         Kind::TrafficPolicy => traffic_policy::convert(value).map(Some),
     };
     let is_lost = converted.is_err();
