@@ -52,6 +52,10 @@ pub(super) enum Reason {
     Duplicate,
     /// Asks for something that only kube-proxy keeps so far.
     LeftToKubeProxy,
+    /// A TrafficPolicy whose spec does not hold.
+    InvalidPolicy,
+    /// A weight that is none.
+    InvalidWeight,
 }
 
 /// Something refused, before it is known of which object.
@@ -235,6 +239,8 @@ impl Reason {
             Self::UnsupportedAddressType => "unsupported_address_type",
             Self::Duplicate => "duplicate",
             Self::LeftToKubeProxy => "left_to_kube_proxy",
+            Self::InvalidPolicy => "invalid_policy",
+            Self::InvalidWeight => "invalid_weight",
         }
     }
 }

@@ -119,7 +119,7 @@ pub(super) fn convert_object(kind: Kind, value: Value) -> Converted {
         Kind::Service => service::convert(value, &mut parts).map(Some),
         Kind::EndpointSlice => endpoint_slice::convert(value, &mut parts),
         Kind::HttpRoute => http_route::convert(value, &mut parts),
-        Kind::TrafficPolicy => traffic_policy::convert(value).map(Some),
+        Kind::TrafficPolicy => traffic_policy::convert(value, &mut parts).map(Some),
     };
     let is_lost = converted.is_err();
     let object = converted.unwrap_or_else(|refused| {

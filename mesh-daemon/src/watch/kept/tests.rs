@@ -46,6 +46,10 @@ impl Lists for Fake {
     fn excuse(&mut self, note: &str) {
         self.world.borrow_mut().excuses.push(note.to_owned());
     }
+
+    fn inherit(&mut self, saved: &Objects) -> bool {
+        self.objects.inherit(saved)
+    }
 }
 
 /// Objects that can be told apart.

@@ -34,6 +34,7 @@ pub(super) const PATIENCE: Patience = Patience {
     first_wait: Duration::from_millis(5),
     first_list: Duration::from_millis(5),
     reopened: Duration::from_millis(5),
+    absent: Duration::from_millis(5),
 };
 
 /// What the server does with one request.
@@ -163,6 +164,7 @@ fn word(said: &Said) -> String {
         Said::Listing => "listing".to_owned(),
         Said::Listed(raw) => format!("listed {}", raw.meta("name")),
         Said::Complete { .. } => "complete".to_owned(),
+        Said::Absent => "absent".to_owned(),
         Said::Applied(raw) => format!("applied {}", raw.meta("name")),
         Said::Deleted(raw) => format!("deleted {}", raw.meta("name")),
         Said::Up => "up".to_owned(),
