@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use super::{
     convert::{self, Reason, Refused},
-    endpoint_slice, namespace, node,
+    endpoint_slice, http_route, namespace, node,
     objects::{Kind, Object},
-    pod, service,
+    pod, service, traffic_policy,
 };
 use crate::model::SetAside;
 
@@ -118,6 +118,8 @@ pub(super) fn convert_object(kind: Kind, value: Value) -> Converted {
         Kind::Pod => pod::convert(value, &mut parts).map(Some),
         Kind::Service => service::convert(value, &mut parts).map(Some),
         Kind::EndpointSlice => endpoint_slice::convert(value, &mut parts),
+        Kind::HttpRoute => http_route::convert(value, &mut parts),
+        Kind::TrafficPolicy => traffic_policy::convert(value, &mut parts).map(Some),
     };
     let is_lost = converted.is_err();
     let object = converted.unwrap_or_else(|refused| {

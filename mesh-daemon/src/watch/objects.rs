@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::Options;
+use super::{Options, last_good};
 use crate::{
     ids::ObjectRef,
     model::{EndpointSlice, Facts, HttpRoute, Inputs, Namespace, Node, Pod, Service, SetAside, TrafficPolicy, View},
@@ -23,6 +23,10 @@ pub enum Kind {
     Service,
     /// discovery.k8s.io/v1 EndpointSlice.
     EndpointSlice,
+    /// gateway.networking.k8s.io/v1 HTTPRoute.
+    HttpRoute,
+    /// weft.mesh/v1alpha1 TrafficPolicy.
+    TrafficPolicy,
 }
 
 /// One object.
@@ -38,6 +42,10 @@ pub enum Object {
     Service(ObjectRef, Service),
     /// By namespace and name.
     EndpointSlice(ObjectRef, EndpointSlice),
+    /// By namespace and name.
+    HttpRoute(ObjectRef, HttpRoute),
+    /// By namespace and name.
+    TrafficPolicy(ObjectRef, TrafficPolicy),
 }
 
 /// All objects of a source.
@@ -132,6 +140,8 @@ impl Objects {
             Kind::Pod => self.pods.len(),
             Kind::Service => self.services.len(),
             Kind::EndpointSlice => self.endpoint_slices.len(),
+            Kind::HttpRoute => self.routes.len(),
+            Kind::TrafficPolicy => self.policies.len(),
         }
     }
 
@@ -143,6 +153,8 @@ impl Objects {
             Object::Pod(name, pod) => drop(self.pods.insert(name, pod)),
             Object::Service(name, service) => drop(self.services.insert(name, service)),
             Object::EndpointSlice(name, slice) => drop(self.endpoint_slices.insert(name, slice)),
+            Object::HttpRoute(name, route) => drop(self.routes.insert(name, route)),
+            Object::TrafficPolicy(name, policy) => drop(self.policies.insert(name, policy)),
         }
     }
 
@@ -161,7 +173,25 @@ impl Objects {
             Object::Pod(name, pod) => put(&mut self.pods, name, pod),
             Object::Service(name, service) => put(&mut self.services, name, service),
             Object::EndpointSlice(name, slice) => put(&mut self.endpoint_slices, name, slice),
+            Object::HttpRoute(name, route) => put(&mut self.routes, name, route),
+            Object::TrafficPolicy(name, mut policy) => {
+                if let Some(before) = self.policies.get(&name) {
+                    last_good::inherit(&mut policy, before);
+                }
+                put(&mut self.policies, name, policy)
+            }
         }
+    }
+
+    /// Takes over what earlier objects know and these do not: the last valid specs of policies. Says whether there was any.
+    pub(super) fn inherit(&mut self, before: &Self) -> bool {
+        let mut changed = false;
+        for (name, policy) in &mut self.policies {
+            if let Some(before) = before.policies.get(name) {
+                changed |= last_good::inherit(policy, before);
+            }
+        }
+        changed
     }
 
     /// Takes an object away; says whether it was there.
@@ -172,6 +202,8 @@ impl Objects {
             Kind::Pod => self.pods.remove(name).is_some(),
             Kind::Service => self.services.remove(name).is_some(),
             Kind::EndpointSlice => self.endpoint_slices.remove(name).is_some(),
+            Kind::HttpRoute => self.routes.remove(name).is_some(),
+            Kind::TrafficPolicy => self.policies.remove(name).is_some(),
         }
     }
 }
@@ -185,18 +217,22 @@ impl Object {
             Self::Pod(name, _) => (Kind::Pod, name.to_string()),
             Self::Service(name, _) => (Kind::Service, name.to_string()),
             Self::EndpointSlice(name, _) => (Kind::EndpointSlice, name.to_string()),
+            Self::HttpRoute(name, _) => (Kind::HttpRoute, name.to_string()),
+            Self::TrafficPolicy(name, _) => (Kind::TrafficPolicy, name.to_string()),
         }
     }
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
         Self::Service,
         Self::EndpointSlice,
+        Self::HttpRoute,
+        Self::TrafficPolicy,
     ];
 
     /// As manifests and metrics write it.
@@ -207,6 +243,8 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::HttpRoute => "HTTPRoute",
+            Self::TrafficPolicy => "TrafficPolicy",
         }
     }
 
@@ -218,7 +256,14 @@ impl Kind {
             Self::Pod => "Pods",
             Self::Service => "Services",
             Self::EndpointSlice => "EndpointSlices",
+            Self::HttpRoute => "HTTPRoutes",
+            Self::TrafficPolicy => "TrafficPolicies",
         }
+    }
+
+    /// Whether it is of a CustomResourceDefinition, which may be missing, or come and go.
+    pub(super) fn is_optional(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::TrafficPolicy)
     }
 
     /// Whether its objects live in Namespaces.
@@ -234,6 +279,8 @@ impl Kind {
             ("v1", "Pod") => Self::Pod,
             ("v1", "Service") => Self::Service,
             ("discovery.k8s.io/v1", "EndpointSlice") => Self::EndpointSlice,
+            ("gateway.networking.k8s.io/v1", "HTTPRoute") => Self::HttpRoute,
+            ("weft.mesh/v1alpha1", "TrafficPolicy") => Self::TrafficPolicy,
             _ => return None,
         })
     }

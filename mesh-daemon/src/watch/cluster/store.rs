@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{
+        claims::{self, Claim},
         convert::DEFAULT_NAMESPACE,
         document::{self, Converted},
         local::{CONDITION_TYPE, Condition, LocalPod, LocalPods},
@@ -23,6 +24,8 @@ pub(super) struct Store {
     objects: Objects,
     kinds: BTreeMap<Kind, Shelf>,
     local: LocalPods,
+    /// Not taken yet.
+    claims: claims::Changes,
 }
 
 /// One kind.
@@ -50,6 +53,7 @@ struct Seen {
     version: u64,
     converted: Converted,
     local: Option<LocalPod>,
+    claim: Option<Claim>,
 }
 
 impl Store {
@@ -59,6 +63,7 @@ impl Store {
             objects: Objects::default(),
             kinds: Kind::ALL.map(|kind| (kind, Shelf::default())).into(),
             local: LocalPods::new(),
+            claims: claims::Changes::new(),
         }
     }
 
@@ -70,6 +75,16 @@ impl Store {
     /// This node's pods.
     pub(super) fn local(&self) -> &LocalPods {
         &self.local
+    }
+
+    /// What the statuses say in our name, as far as that may have changed since the last call.
+    pub(super) fn take_claims(&mut self) -> claims::Changes {
+        std::mem::take(&mut self.claims)
+    }
+
+    /// Takes over what only earlier objects know.
+    pub(super) fn inherit(&mut self, before: &Objects) -> bool {
+        self.objects.inherit(before)
     }
 
     /// Whether a full list of the kind was ever there.
@@ -161,6 +176,7 @@ impl Store {
             uid: raw.meta("uid").into(),
             version: version_of(&raw),
             local: (kind == Kind::Pod).then(|| local(&raw, &self.node)).flatten(),
+            claim: claims::of(kind, &raw.0),
             converted: document::convert_object(kind, raw.0),
         };
         (name, seen)
@@ -172,7 +188,11 @@ impl Store {
             version,
             converted,
             local,
+            claim,
         } = seen;
+        if claim.is_some() {
+            self.claims.insert((kind, name.clone()), claim);
+        }
         if kind == Kind::Pod {
             match local {
                 Some(local) => drop(self.local.insert(name.clone(), local)),
@@ -181,12 +201,16 @@ impl Store {
         }
         let known = self.shelf(kind).known.get(&name);
         // what did not convert keeps its last good version, as long as it is the same object
-        let is_kept = converted.is_lost && known.is_some_and(|known| known.uid == uid);
+        let is_same = known.is_some_and(|known| known.uid == uid);
+        let is_kept = converted.is_lost && is_same;
+        // nor does another object of the name inherit a valid spec
+        let is_gone = kind == Kind::TrafficPolicy && !is_same && self.objects.remove(kind, &name);
         let mut changed = match converted.object {
             Some(object) => self.objects.put(object),
             None if is_kept => false,
             None => self.objects.remove(kind, &name),
         };
+        changed |= is_gone;
         let known = Known {
             uid,
             version,
@@ -209,6 +233,9 @@ impl Store {
         let known = self.shelf(kind).known.remove(name);
         if kind == Kind::Pod {
             self.local.remove(name);
+        }
+        if matches!(kind, Kind::HttpRoute | Kind::TrafficPolicy) {
+            self.claims.insert((kind, name.clone()), None);
         }
         let mut changed = self.objects.remove(kind, name);
         for item in known.map_or_else(Vec::new, |known| known.refused) {

@@ -88,6 +88,8 @@ pub(super) fn path(kind: Kind) -> &'static str {
         Kind::Pod => "/api/v1/pods",
         Kind::Service => "/api/v1/services",
         Kind::EndpointSlice => "/apis/discovery.k8s.io/v1/endpointslices",
+        Kind::HttpRoute => "/apis/gateway.networking.k8s.io/v1/httproutes",
+        Kind::TrafficPolicy => "/apis/weft.mesh/v1alpha1/trafficpolicies",
     }
 }
 

@@ -28,7 +28,7 @@ use self::{
     ledger::{Ledger, Next},
     write::{Object, Outcome, Trouble},
 };
-use super::{Metrics, local::LocalPods};
+use super::{Metrics, claims::Claims, local::LocalPods};
 use crate::{ids::NodeName, model::Ack};
 
 /// Least time between two looks at what changed: a burst of changes costs a few looks, and only its last state is written.
@@ -40,6 +40,7 @@ pub(super) async fn run(
     node: NodeName,
     mut acks: watch::Receiver<Option<Ack>>,
     mut local: watch::Receiver<Arc<LocalPods>>,
+    _claims: watch::Receiver<Arc<Claims>>,
     metrics: Metrics,
 ) {
     let metrics = metrics.status();
