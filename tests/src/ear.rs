@@ -1,5 +1,7 @@
 //! What stands in the kernel for a daemon's ear: its program and its map, found by the descriptors that the daemon holds, never by asking it.
 
+mod cost;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -18,6 +20,7 @@ use mesh_common::{
 };
 
 use crate::process::Process;
+pub use cost::cost;
 
 /// The ear of one daemon.
 #[derive(Debug)]

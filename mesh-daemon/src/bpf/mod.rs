@@ -8,7 +8,7 @@ mod kernel;
 mod attach;
 mod filters;
 mod pins;
-mod cgroup;
+pub mod cgroup;
 mod ear;
 pub mod table;
 pub mod steering;

@@ -171,6 +171,16 @@ fn segments_that_are_sent_again_are_counted_for_their_endpoint() {
     });
 }
 
+/// Takes the server with this address out of the Service, and gives all its addresses.
+fn take_away(shop: &mut Shop, ip: IpAddr) -> Result<Vec<IpAddr>> {
+    let mut servers = shop.servers.values().map(|server| server.pod.ips());
+    let gone = servers.find(|ips| ips.contains(&ip)).context("no such server")?;
+    let web = shop.services.get_mut("web").context("no Service")?;
+    web.endpoints.retain(|ip| !gone.contains(ip));
+    shop.publish()?;
+    Ok(gone.to_vec())
+}
+
 #[test]
 fn a_full_map_is_counted_and_endpoints_that_are_gone_are_forgotten() {
     captured(|shop| {
@@ -197,16 +207,7 @@ fn a_full_map_is_counted_and_endpoints_that_are_gone_are_forgotten() {
         let no_room = shop.daemon(0)?.metrics()?.sum(NO_ROOM, &[]);
         ensure!(to_count(no_room) >= 1, "that there was no place is not counted");
 
-        let gone = shop
-            .servers
-            .values()
-            .map(|server| server.pod.ips())
-            .find(|ips| ips.contains(&held));
-        let gone = gone.context("no such server")?;
-        if let Some(web) = shop.services.get_mut("web") {
-            web.endpoints.retain(|ip| !gone.contains(ip));
-        }
-        shop.publish()?;
+        let gone = take_away(shop, held)?;
         let kept: BTreeSet<_> = before
             .into_keys()
             .filter(|endpoint| !gone.contains(&endpoint.ip()))
