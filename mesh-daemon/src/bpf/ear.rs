@@ -18,8 +18,7 @@ use mesh_common::{
     names,
     round_trip::{self, EndpointKey, ROUND_TRIPS_MAX, UNITS_PER_MICRO},
 };
-
-// the second one is what the first one is made of
+// sockopt_impl is made of getsockopt_impl and does not name where it is
 use nix::{getsockopt_impl, sockopt_impl};
 
 use super::{

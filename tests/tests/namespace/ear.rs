@@ -4,13 +4,14 @@ use std::{
     collections::BTreeSet,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use mesh_common::{names::MAP_ROUND_TRIPS, settings::Settings};
 use mesh_tests::{
-    bench::{Netns, OUTSIDE_V4, OUTSIDE_V6, Options, wait_for},
+    bench::{Netns, OUTSIDE_V4, OUTSIDE_V6, Options, cgroups, wait_for},
     client::{Load, Version},
     daemon::{DaemonOptions, HANG_GUARD},
     ear::{Ear, cgroup_of},
@@ -284,6 +285,44 @@ fn a_daemon_that_sees_no_cgroup2_goes_on_without_its_ear() {
         ensure!(
             matches!(said[..], [line] if line.contains("cgroup2") && line.contains("mount one")),
             "it says {said:?}"
+        );
+        Ok(())
+    });
+}
+
+/// As a container has it whose runtime gives it a cgroup and a cgroup namespace of its own, and mounts its part of cgroup2 alone.
+#[test]
+fn a_daemon_in_a_cgroup_of_its_own_hears_that_cgroup_and_no_other() {
+    let own = "echo $$ >\"$1\"/cgroup.procs && shift && exec unshare --cgroup --mount --propagation private sh -c \
+        'umount --all --lazy --types cgroup2 && mount --types cgroup2 cgroup2 /mnt && exec \"$@\"' sh \"$@\"";
+    tell(Shop::usual(), |shop| {
+        let id = shop.bench.dir().file_name().and_then(|name| name.to_str());
+        let path = cgroups::of_run(id.context("the run has no name")?);
+        cgroups::create(&path)?;
+        let folder = cgroups::unified(&path)?;
+        let mut daemon = DaemonOptions::default();
+        daemon.wrapper = ["sh", "-c", own, "sh"].map(str::to_owned).to_vec();
+        daemon.wrapper.push(folder.to_string_lossy().into_owned());
+        shop.start_daemons(&daemon)?;
+        shop.capture()?;
+        all_answered(&shop.send(&Load::fresh(Version::Http1, WEB4), 30)?)?;
+        let target = SocketAddr::new(OUTSIDE_V4.into(), 7001);
+        let _listener = shop.bench.outside.inside(|| TcpListener::bind(target))??;
+        connect_marked(&shop.bench.nodes[0].netns, Settings::DEFAULT_MARKS.mark_own, target)?;
+        let process = &shop.daemon(0)?.process;
+        let seen = cgroup_of(process)?;
+        ensure!(
+            Path::new(&seen).ends_with(path.strip_prefix("/")?),
+            "the daemon is in {seen}"
+        );
+        let heard = Ear::of(process)?.heard()?;
+        ensure!(
+            heard.keys().any(|endpoint| endpoint.port() == HTTP_PORT),
+            "it heard of {heard:?}"
+        );
+        ensure!(
+            !heard.contains_key(&target),
+            "it heard of a connection outside of its cgroup"
         );
         Ok(())
     });
