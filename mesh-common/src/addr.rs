@@ -51,6 +51,15 @@ pub const fn port_from_wire(port: u16) -> u16 {
     u16::from_be(port)
 }
 
+/// A port as it stands in a socket program's 32-bit context field, network order in the word → host order.
+#[inline(always)]
+pub const fn port_from_wire_word(port: u32) -> u16 {
+    // on a little-endian machine the kernel shifts the port's two bytes to the upper half, on a big-endian one it leaves them below:
+    // either way the bytes of the word end in the port
+    let [_, _, high, low] = port.to_ne_bytes();
+    u16::from_be_bytes([high, low])
+}
+
 /// An EtherType as it stands in a frame (loaded, network order in memory) → host order.
 #[inline(always)]
 pub const fn ethertype_from_wire(ethertype: u16) -> u16 {
@@ -118,6 +127,12 @@ mod tests {
             Addr::from("10.96.0.1".parse::<IpAddr>().unwrap())
         );
         assert_eq!(Addr::from_v4_word(word).v4_word(), word);
+    }
+
+    #[test]
+    fn a_port_is_read_from_the_end_of_a_words_bytes() {
+        let word = u32::from_ne_bytes([0, 0, 0x1f, 0x90]);
+        assert_eq!(port_from_wire_word(word), 8080);
     }
 
     #[test]

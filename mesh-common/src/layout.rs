@@ -4,6 +4,7 @@ use crate::{
     addr::Addr,
     capture::Iface,
     event::Event,
+    round_trip::{EndpointKey, RoundTrip},
     service::{ServiceKey, ServiceValue},
     settings::Settings,
 };
@@ -13,24 +14,26 @@ use crate::{
 pub const VERSION: u32 = 1;
 
 macro_rules! assert_layout {
-    ($($type:ty: $size:literal,)*) => {
+    ($($type:ty: $size:literal by $align:literal,)*) => {
         $(
             const _: () = assert!(size_of::<$type>() == $size);
-            // fields of 32 bits only: with sizes that are a multiple of their alignment there is no padding
-            const _: () = assert!(align_of::<$type>() == 4);
+            // all fields have this width: with sizes that are a multiple of their alignment there is no padding
+            const _: () = assert!(align_of::<$type>() == $align);
             #[cfg(feature = "user")]
             #[expect(unsafe_code, reason = "aya's contract for map values: any bytes are valid and none are padding, asserted above")]
-            // SAFETY: plain 32-bit integers only, no padding by the asserts above
+            // SAFETY: plain integers of one width only, no padding by the asserts above
             unsafe impl aya::Pod for $type {}
         )*
     };
 }
 
 assert_layout! {
-    Addr: 16,
-    Iface: 36,
-    ServiceKey: 20,
-    ServiceValue: 4,
-    Settings: 20,
-    Event: 48,
+    Addr: 16 by 4,
+    Iface: 36 by 4,
+    ServiceKey: 20 by 4,
+    ServiceValue: 4 by 4,
+    Settings: 20 by 4,
+    Event: 48 by 4,
+    EndpointKey: 20 by 4,
+    RoundTrip: 24 by 8,
 }

@@ -15,5 +15,6 @@ pub mod capture;
 pub mod service;
 pub mod counter;
 pub mod event;
+pub mod round_trip;
 pub mod decide;
 pub mod layout;

@@ -8,6 +8,8 @@ pub const PROGRAM_FROM_NET: &str = "weft_from_net";
 pub const PROGRAM_FROM_NET_L3: &str = "weft_from_net_l3";
 /// sk_lookup program of the node's namespace: the listener for a SYN that the stack takes up over a TIME_WAIT socket.
 pub const PROGRAM_REOPEN: &str = "weft_reopen";
+/// sockops program of the daemon's own cgroup: hears round trips and retransmits of its connections to endpoints.
+pub const PROGRAM_EAR: &str = "weft_ear";
 
 /// Host-side interface index → [`crate::capture::Iface`].
 pub const MAP_IFACES: &str = "WEFT_IFACES";
@@ -25,8 +27,16 @@ pub const MAP_SETTINGS: &str = "WEFT_SETTINGS";
 pub const MAP_COUNTERS: &str = "WEFT_COUNTERS";
 /// Ring buffer of [`crate::event::Event`].
 pub const MAP_EVENTS: &str = "WEFT_EVENTS";
+/// [`crate::round_trip::EndpointKey`] → [`crate::round_trip::RoundTrip`]. Not pinned: it goes with the daemon and its connections.
+pub const MAP_ROUND_TRIPS: &str = "WEFT_ROUND_TRIP";
+/// Per-CPU array of `u64`: what the ear counts, see [`crate::round_trip::HEARD`]. Not pinned.
+pub const MAP_HEARD: &str = "WEFT_HEARD";
 
-/// Every map; all are pinned.
+/// The cookie of the daemon's network namespace, written before the kernel half is loaded. No map of its own: the ear reads it at every
+/// event.
+pub const GLOBAL_NETNS: &str = "WEFT_NETNS";
+
+/// Every map that is pinned.
 pub const MAPS: [&str; 8] = [
     MAP_IFACES,
     MAP_SERVICES,

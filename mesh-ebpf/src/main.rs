@@ -8,10 +8,11 @@ mod packet;
 mod socket;
 mod tc;
 mod reopen;
+mod sockops;
 
 use aya_ebpf::{
-    macros::{classifier, sk_lookup},
-    programs::{SkLookupContext, TcContext},
+    macros::{classifier, sk_lookup, sock_ops},
+    programs::{SkLookupContext, SockOpsContext, TcContext},
 };
 
 use packet::Layer;
@@ -40,6 +41,14 @@ pub fn weft_reopen(ctx: SkLookupContext) -> u32 {
     reopen::reopen(&ctx);
     // whether or not a socket was assigned, the look-up goes on as usual
     reopen::SK_PASS
+}
+
+/// The daemon's cgroup: what the kernel knows of the daemon's connections to endpoints.
+#[sock_ops]
+pub fn weft_ear(ctx: SockOpsContext) -> u32 {
+    sockops::hear(&ctx);
+    // no reply of ours: the kernel, and other programs of the cgroup, go on as without it
+    sockops::GO_ON
 }
 
 #[cfg(not(test))]

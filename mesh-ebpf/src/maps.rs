@@ -1,4 +1,4 @@
-//! The maps, under the names of `mesh-common::names`. The daemon pins them, so that they and capture survive its restart.
+//! The maps, under the names of `mesh-common::names`. The daemon pins all but the ear's, so that they and capture survive its restart.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -10,6 +10,7 @@ use mesh_common::{
     capture::{IFACES_MAX, Iface, NODE_ADDRS_MAX, POD_RANGES_MAX},
     counter::COUNTERS,
     event::EVENTS_BYTES,
+    round_trip::{EndpointKey, HEARD, ROUND_TRIPS_MAX, RoundTrip},
     service::{SERVICES_MAX, ServiceKey, ServiceValue},
     settings::{LISTENER_SLOTS, Settings},
 };
@@ -31,3 +32,11 @@ pub static WEFT_SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 pub static WEFT_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 #[map]
 pub static WEFT_EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+#[map]
+pub static WEFT_ROUND_TRIP: HashMap<EndpointKey, RoundTrip> =
+    HashMap::with_max_entries(ROUND_TRIPS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+pub static WEFT_HEARD: PerCpuArray<u64> = PerCpuArray::with_max_entries(HEARD, 0);
+/// The cookie of the daemon's network namespace: the daemon writes it when it loads the programs.
+#[unsafe(no_mangle)]
+pub static WEFT_NETNS: u64 = 0;

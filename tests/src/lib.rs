@@ -6,6 +6,7 @@ pub mod bench;
 pub mod client;
 pub mod daemon;
 pub mod demo;
+pub mod ear;
 pub mod golden;
 pub mod hooks;
 pub mod kube_proxy;

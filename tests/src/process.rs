@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::{
     sys::signal::{Signal, kill},
+    time::{clock_getcpuclockid, clock_gettime},
     unistd::Pid,
 };
 
@@ -138,6 +139,15 @@ impl Process {
             .map(|ticks| ticks.parse::<f64>())
             .sum::<Result<f64, _>>()?;
         Ok(ticks / TICKS_PER_SECOND)
+    }
+
+    /// The same to the nanosecond, threads that have ended included.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(self.pid())?))?;
+        Ok(clock_gettime(clock)?.into())
     }
 
     /// How many descriptors it has open.

@@ -40,7 +40,7 @@ enum Task {
     Cluster(cluster::Args),
     /// Run every ring of tests, as CI does
     Test(test::Args),
-    /// Measure on this machine, with a release build and the real API server; no figure passes or fails
+    /// Measure on this machine, with a release build; no figure passes or fails
     Bench(bench::Args),
     /// Build Kubernetes and CoreDNS from their Go modules, for the rings that need a real API server
     Kubernetes,

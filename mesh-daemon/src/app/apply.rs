@@ -1,7 +1,7 @@
 //! Carries snapshots from the publisher to the kernel and the proxy, in the order that loses nothing: programs first, then the proxy's
 //! tables, then capture.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -55,7 +55,11 @@ impl Applier<'_> {
                     // the publisher ended, and its own task says why
                     std::future::pending::<()>().await;
                 },
-                _ = resync.tick() => self.kernel.distrust(),
+                _ = resync.tick() => {
+                    self.kernel.distrust();
+                    let snapshot = snapshots.borrow().clone();
+                    self.kernel.retain_round_trips(&endpoints(snapshot.as_deref()));
+                }
                 () = until(retry_at) => {}
             }
             let Some(snapshot) = snapshots.borrow_and_update().clone() else {
@@ -135,6 +139,16 @@ impl Applier<'_> {
             "ready"
         );
     }
+}
+
+/// Every endpoint that a connection may be balanced to.
+fn endpoints(snapshot: Option<&Snapshot>) -> HashSet<SocketAddr> {
+    let upstreams = snapshot
+        .into_iter()
+        .flat_map(|snapshot| snapshot.content.upstreams.values());
+    upstreams
+        .flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| endpoint.address))
+        .collect()
 }
 
 async fn until(at: Option<Instant>) {

@@ -64,6 +64,7 @@ async fn serve(
     let metrics = bpf::Metrics::new(&registry);
     let mut kernel = bpf::Kernel::load(&settings.kernel, netlink, metrics.clone())?;
     bpf::Decisions::register(&registry, kernel.take_counters()?)?;
+    bpf::Heard::register(&registry, kernel.take_heard()?)?;
     task::spawn("drop events", bpf::log_drops(kernel.take_events()?));
     bpf::steering::install(&settings.kernel).await?;
     bpf::nftables::install(&settings.kernel).await?;

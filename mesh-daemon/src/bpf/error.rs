@@ -60,6 +60,9 @@ pub enum Error {
     /// TCX was asked for and is not there.
     #[error("this kernel has no TCX links (they came with 6.6): run with --attach=auto or --attach=clsact")]
     NoTcx,
+    /// The kernel's ear cannot be attached.
+    #[error("cannot hear the kernel's round trips: {0}")]
+    Ear(String),
     /// A file on the bpffs.
     #[error("cannot {action} {path}: {source}")]
     Pin {

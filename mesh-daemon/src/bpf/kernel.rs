@@ -1,6 +1,11 @@
 //! The loaded kernel half: made once at start, told the model's tables at every snapshot, and pinned so that it outlives the daemon.
 
-use std::{collections::BTreeMap, os::fd::AsRawFd, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    path::Path,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -15,8 +20,9 @@ use mesh_common::{
 };
 
 use super::{
-    Error, Metrics,
+    Error, Metrics, RoundTrips,
     attach::{self, Attached, Way},
+    ear::{self, Ear},
     object,
     pins::{self, Pins},
     table::{KernelHash, KernelTrie, Table, reconcile},
@@ -40,6 +46,8 @@ pub struct Kernel {
     known: Known,
     /// What was handed over, for when somebody else changes it; and the attached sk_lookup program, which ends with this process.
     listening: Option<Listening>,
+    /// Where the kernel has it.
+    ear: Option<Ear>,
 }
 
 struct Listening {
@@ -86,7 +94,9 @@ impl Kernel {
         let pins = Pins::new(&settings.pin_dir);
         pins.create()?;
         drop_misfits(&pins)?;
+        let netns = ear::netns_cookie();
         let mut loader = EbpfLoader::new();
+        loader.override_global(names::GLOBAL_NETNS, &netns, true);
         for name in names::MAPS {
             loader.map_pin_path(name, pins.map(name));
         }
@@ -134,12 +144,14 @@ impl Kernel {
             ebpf,
             known: Known::default(),
             listening: None,
+            ear: None,
         };
         // the marks must be known before a program stands; no listener is there yet
         kernel.tell(Settings {
             workers: 0,
             ..settings.marks
         })?;
+        kernel.ear = Ear::try_start(&mut kernel.ebpf, netns, &kernel.metrics);
         Ok(kernel)
     }
 
@@ -157,6 +169,28 @@ impl Kernel {
     /// [`Error::Missing`] or [`Error::Map`].
     pub fn take_events(&mut self) -> Result<RingBuf<aya::maps::MapData>, Error> {
         take(&mut self.ebpf, names::MAP_EVENTS)
+    }
+
+    /// Takes what the ear counts, for the metrics endpoint; once.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Map`].
+    pub fn take_heard(&mut self) -> Result<PerCpuArray<aya::maps::MapData, u64>, Error> {
+        take(&mut self.ebpf, names::MAP_HEARD)
+    }
+
+    /// What the kernel knows of the daemon's connections to endpoints.
+    pub fn round_trips(&self) -> RoundTrips {
+        self.ear.as_ref().map(Ear::round_trips).unwrap_or_default()
+    }
+
+    /// Forgets the round trips of every endpoint but these. That it failed is said: the next call tries again.
+    pub fn retain_round_trips(&mut self, present: &HashSet<SocketAddr>) {
+        if let Some(ear) = &mut self.ear
+            && let Err(error) = ear.retain(present, &self.metrics)
+        {
+            tracing::warn!(%error, "cannot forget the round trips of endpoints that are gone; trying again later");
+        }
     }
 
     /// Makes programs stand where the tables say. The first half of applying a snapshot: with it every way back stands, before the proxy

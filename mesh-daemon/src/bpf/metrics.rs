@@ -1,11 +1,16 @@
 //! What the kernel half counts, and how full its maps are.
 
+use std::collections::HashMap;
+
 use aya::maps::{MapData, PerCpuArray};
-use mesh_common::counter::Counter;
+use mesh_common::{
+    counter::Counter,
+    round_trip::{BUCKETS, HEARD_BUCKETS, HEARD_MICROS, HEARD_NO_ROOM, HEARD_RETRANSMITS, bucket_bound_micros},
+};
 use prometheus::{
-    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, Desc},
-    proto::MetricFamily,
+    proto::{Bucket, Histogram, Metric, MetricFamily, MetricType},
 };
 
 use super::table::Changed;
@@ -20,6 +25,7 @@ pub struct Metrics {
     attached: IntGauge,
     attach_failed: IntGauge,
     mended: IntCounterVec,
+    hears: IntGauge,
 }
 
 impl Metrics {
@@ -63,6 +69,13 @@ impl Metrics {
                     &["what"],
                 ),
             ),
+            hears: register(
+                registry,
+                IntGauge::new(
+                    "weft_kernel_rtt_available",
+                    "1 if the kernel tells round trips and retransmits of connections to endpoints, 0 if not.",
+                ),
+            ),
         }
     }
 
@@ -77,6 +90,10 @@ impl Metrics {
 
     pub(super) fn mended(&self, what: super::nftables::Mended) {
         self.mended.with_label_values(&[what.name()]).inc();
+    }
+
+    pub(super) fn hears(&self, hears: bool) {
+        self.hears.set(i64::from(hears));
     }
 
     pub(super) fn write_failed(&self, map: &str) {
@@ -125,5 +142,133 @@ impl Collector for Decisions {
             metric.inc_by(total);
         }
         self.metric.collect()
+    }
+}
+
+/// What the kernel's ear counted since this daemon started, read at each scrape. One histogram over all endpoints and no series of each:
+/// their number has no bound that a scrape could bear, and single ones are what `endpoints` shows.
+pub struct Heard {
+    counts: PerCpuArray<MapData, u64>,
+    rtt: Desc,
+    retransmits: IntCounter,
+    no_room: IntCounter,
+}
+
+const RTT_NAME: &str = "weft_upstream_rtt_seconds";
+const RTT_HELP: &str =
+    "Smoothed round-trip time of connections to endpoints as the kernel has it, told about once in each round trip.";
+/// Microseconds in a second.
+const MICROS_PER_SECOND: f64 = 1e6;
+
+impl Heard {
+    /// Registers what the ear counts.
+    ///
+    /// # Errors
+    /// If a metric of that name exists.
+    pub fn register(registry: &Registry, counts: PerCpuArray<MapData, u64>) -> prometheus::Result<()> {
+        registry.register(Box::new(Self {
+            counts,
+            rtt: Desc::new(RTT_NAME.to_owned(), RTT_HELP.to_owned(), Vec::new(), HashMap::new())?,
+            retransmits: IntCounter::new(
+                "weft_upstream_retransmits_total",
+                "Segments that were sent to endpoints again, those of handshakes that succeeded among them.",
+            )?,
+            no_room: IntCounter::new(
+                "weft_upstream_rtt_no_room_total",
+                "Connections whose endpoint's round trip was not kept because the map is full.",
+            )?,
+        }))
+    }
+
+    fn count(&self, index: u32) -> u64 {
+        self.counts.get(&index, 0).map_or(0, |per_cpu| per_cpu.iter().sum())
+    }
+}
+
+impl Collector for Heard {
+    fn desc(&self) -> Vec<&Desc> {
+        let counters = [&self.retransmits, &self.no_room];
+        [&self.rtt]
+            .into_iter()
+            .chain(counters.into_iter().flat_map(Collector::desc))
+            .collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let buckets = (0..BUCKETS).map(|bucket| self.count(HEARD_BUCKETS + bucket));
+        let mut families = vec![histogram(buckets, self.count(HEARD_MICROS))];
+        for (counter, index) in [(&self.retransmits, HEARD_RETRANSMITS), (&self.no_room, HEARD_NO_ROOM)] {
+            counter.reset();
+            counter.inc_by(self.count(index));
+            families.extend(counter.collect());
+        }
+        families
+    }
+}
+
+/// The kernel's buckets, each by itself, as the text format has them: each with all below it, and the sum in seconds.
+fn histogram(buckets: impl Iterator<Item = u64>, sum_micros: u64) -> MetricFamily {
+    let mut histogram = Histogram::default();
+    let mut below = 0;
+    let mut cumulative = Vec::new();
+    for (bucket, count) in (0u32..).zip(buckets) {
+        below += count;
+        // the last bucket, which has no bound, is the count
+        if let Some(bound) = bucket_bound_micros(bucket) {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(f64::from(bound) / MICROS_PER_SECOND);
+            bucket.set_cumulative_count(below);
+            cumulative.push(bucket);
+        }
+    }
+    histogram.set_bucket(cumulative);
+    histogram.set_sample_count(below);
+    histogram.set_sample_sum(seconds(sum_micros));
+    let mut metric = Metric::default();
+    metric.set_histogram(histogram);
+    let mut family = MetricFamily::default();
+    family.set_name(RTT_NAME.to_owned());
+    family.set_help(RTT_HELP.to_owned());
+    family.set_field_type(MetricType::HISTOGRAM);
+    family.set_metric(vec![metric]);
+    family
+}
+
+fn seconds(micros: u64) -> f64 {
+    std::time::Duration::from_micros(micros).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::{Encoder as _, TextEncoder};
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_buckets_are_a_histogram_in_seconds() {
+        let counts = [(0, 2), (3, 5), (BUCKETS - 1, 1)];
+        let buckets = (0..BUCKETS).map(|bucket| {
+            counts
+                .iter()
+                .find(|(own, _)| *own == bucket)
+                .map_or(0, |(_, count)| *count)
+        });
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&[histogram(buckets, 2_500_000)], &mut text)
+            .unwrap();
+        let text = String::from_utf8(text).unwrap();
+        for line in [
+            "# TYPE weft_upstream_rtt_seconds histogram",
+            "weft_upstream_rtt_seconds_bucket{le=\"0.000032\"} 2",
+            "weft_upstream_rtt_seconds_bucket{le=\"0.000128\"} 2",
+            "weft_upstream_rtt_seconds_bucket{le=\"0.000256\"} 7",
+            "weft_upstream_rtt_seconds_bucket{le=\"1.048576\"} 7",
+            "weft_upstream_rtt_seconds_bucket{le=\"+Inf\"} 8",
+            "weft_upstream_rtt_seconds_sum 2.5",
+            "weft_upstream_rtt_seconds_count 8",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line} is not in\n{text}");
+        }
     }
 }

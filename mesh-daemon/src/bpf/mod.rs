@@ -8,6 +8,8 @@ mod kernel;
 mod attach;
 mod filters;
 mod pins;
+pub mod cgroup;
+mod ear;
 pub mod table;
 pub mod steering;
 pub mod nftables;
@@ -18,10 +20,11 @@ mod metrics;
 pub mod detach;
 mod error;
 
+pub use ear::{RoundTrip, RoundTrips};
 pub use error::Error;
 pub use events::log_drops;
 pub use kernel::{Applied, Kernel, ListenerFds};
-pub use metrics::{Decisions, Metrics};
+pub use metrics::{Decisions, Heard, Metrics};
 pub use pins::Pins;
 
 /// Puts back routing rules, routes and the nftables table when somebody else removes them; never ends by itself.

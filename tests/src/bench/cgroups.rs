@@ -18,6 +18,9 @@ const PREFIX: &str = "weft-";
 /// What a new folder of the cpuset hierarchy lacks, and must have before a process may enter it.
 const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
+/// What every folder of cgroup2 has, its root too, and none of cgroup v1.
+const CGROUP2_FILE: &str = "cgroup.controllers";
+
 /// The folder of a run, as a path inside each hierarchy.
 pub fn of_run(id: &str) -> PathBuf {
     Path::new("/").join(format!("{PREFIX}{id}"))
@@ -55,6 +58,16 @@ pub fn create(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where this folder is in the hierarchy of cgroup2.
+///
+/// # Errors
+/// If the machine has none.
+pub fn unified(path: &Path) -> Result<PathBuf> {
+    let root = roots()?.into_iter().find(|root| root.join(CGROUP2_FILE).exists());
+    let root = root.context("no cgroup2 is mounted")?;
+    Ok(root.join(path.strip_prefix("/").unwrap_or(path)))
 }
 
 /// Kills what is in a run's folders and removes them. What is not there is fine; what cannot be removed is said.

@@ -1,7 +1,7 @@
 //! Measurements on the real API server with a thousand Services: how soon a daemon is ready and what memory it takes, and how soon one
 //! changed endpoint of ten thousand is served.
 
-mod figures;
+pub(crate) mod figures;
 mod load;
 mod objects;
 mod ready;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use mesh_tests::{
     bench::Options,
     client::{Load, Version},
@@ -36,6 +36,8 @@ fn a_daemon_with_the_manifests_capabilities_captures() {
         Shop::captured_with(Options::default(), &daemon)
     });
     tell(shop, |shop| {
+        let hears = shop.daemon(0)?.metrics()?.sum("weft_kernel_rtt_available", &[]);
+        ensure!(hears > 0.5, "the kernel's ear does not stand");
         for target in [WEB4, WEB6] {
             for version in [Version::Http1, Version::Http2] {
                 all_answered(&shop.send(&Load::fresh(version, target), 20)?)?;

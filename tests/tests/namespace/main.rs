@@ -11,6 +11,7 @@ mod capabilities;
 mod capture;
 mod crash;
 mod drain;
+mod ear;
 mod endpoints;
 mod health;
 mod labels;
