@@ -25,6 +25,7 @@ mod refusals;
 mod resources;
 mod reuse;
 mod source;
+mod spine;
 mod story;
 mod transparency;
 mod tunnel;
