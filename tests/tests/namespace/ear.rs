@@ -300,9 +300,12 @@ fn a_daemon_in_a_cgroup_of_its_own_hears_that_cgroup_and_no_other() {
         let path = cgroups::of_run(id.context("the run has no name")?);
         cgroups::create(&path)?;
         let folder = cgroups::unified(&path)?;
-        let mut daemon = DaemonOptions::default();
-        daemon.wrapper = ["sh", "-c", own, "sh"].map(str::to_owned).to_vec();
-        daemon.wrapper.push(folder.to_string_lossy().into_owned());
+        let folder = folder.to_string_lossy();
+        let wrapper = ["sh", "-c", own, "sh", &folder];
+        let daemon = DaemonOptions {
+            wrapper: wrapper.map(str::to_owned).to_vec(),
+            ..DaemonOptions::default()
+        };
         shop.start_daemons(&daemon)?;
         shop.capture()?;
         all_answered(&shop.send(&Load::fresh(Version::Http1, WEB4), 30)?)?;
