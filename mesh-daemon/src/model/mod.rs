@@ -13,6 +13,7 @@ mod request_settings;
 mod verdict;
 mod ranges;
 mod bounded;
+mod plain;
 mod snapshot;
 mod tables;
 mod diff;
