@@ -12,6 +12,7 @@ use super::{
     bounded::bounded,
     interfaces::{self, Locals},
     owners::{self, Owners, owned},
+    policies::Policies,
     ranges, routing,
     upstreams::{self, Endpoints},
 };
@@ -33,7 +34,8 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
     let locals = interfaces::locals(inputs, &owners, &mut set_aside);
     let workloads = workloads(inputs, &owners, &locals, earlier);
     let pod_ranges = ranges::pod_ranges(inputs, &mut set_aside);
-    let endpoints = Endpoints::of(inputs, &workloads);
+    let policies = Policies::of(inputs, earlier);
+    let endpoints = Endpoints::of(inputs, &workloads, &policies);
     let mut upstreams = upstreams::all(inputs, &endpoints, &mut set_aside);
     if let Some(earlier) = earlier {
         share(&mut upstreams, &earlier.upstreams);
@@ -68,7 +70,7 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
         routes: routed.routes,
         backends: routed.backends,
         route_verdicts: routed.verdicts,
-        policy_verdicts: BTreeMap::new(),
+        policy_verdicts: policies.verdicts(inputs),
         patterns: routed.patterns,
         pod_ranges,
         node_addresses: inputs.facts.node_addresses.clone(),

@@ -2,11 +2,12 @@
 
 mod routes;
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use mesh_common::capture::IFACE_CAPTURED;
 
-use super::{Capture, Content, Tables, Upstream, Workload};
+use super::{AppliedPolicy, Capture, Condition, Content, PolicyVerdict, Tables, Upstream, Workload};
+use crate::ids::ObjectRef;
 
 /// Everything but the kernel's tables.
 pub fn dump(content: &Content) -> String {
@@ -27,12 +28,12 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     let Content {
         workloads,
         upstreams,
-        // these three are written in a file of their own
+        // written in a file of its own, with the backends
         routes: _,
-        backends: _,
+        backends,
         route_verdicts: _,
-        policy_verdicts: _,
         patterns: _,
+        policy_verdicts,
         pod_ranges,
         node_addresses,
         captures,
@@ -45,12 +46,21 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     for (address, upstream) in upstreams {
         writeln!(
             text,
-            "upstream {address} {} protocol={:?}",
-            upstream.service, upstream.app_protocol
+            "upstream {address} {} protocol={:?}{}",
+            upstream.service,
+            upstream.app_protocol,
+            of_policy(upstream)
         )?;
         write_endpoints(text, upstream)?;
     }
     routes::write(text, content)?;
+    for (name, policy) in applied(upstreams.values().chain(backends.values())) {
+        let AppliedPolicy { generation, spec, .. } = policy;
+        writeln!(text, "policy {name} generation={generation} {spec:?}")?;
+    }
+    for (name, verdict) in policy_verdicts {
+        write_policy_verdict(text, name, verdict)?;
+    }
     for range in pod_ranges {
         writeln!(text, "pod-range {range}")?;
     }
@@ -80,6 +90,40 @@ fn write_endpoints(text: &mut String, upstream: &Upstream) -> std::fmt::Result {
             .as_ref()
             .map_or_else(|| "-".to_owned(), |workload| workload.pod.to_string());
         writeln!(text, "  endpoint {} {pod}", endpoint.address)?;
+    }
+    Ok(())
+}
+
+fn of_policy(upstream: &Upstream) -> String {
+    let policy = upstream.policy.as_ref();
+    policy.map_or_else(String::new, |policy| format!(" policy={}", policy.name))
+}
+
+/// Each policy that holds anywhere, once.
+fn applied<'a>(upstreams: impl Iterator<Item = &'a Arc<Upstream>>) -> BTreeMap<&'a ObjectRef, &'a AppliedPolicy> {
+    upstreams
+        .filter_map(|upstream| upstream.policy.as_deref())
+        .map(|policy| (&policy.name, policy))
+        .collect()
+}
+
+/// By target: the order of the spec is of no weight.
+fn write_policy_verdict(text: &mut String, name: &ObjectRef, verdict: &PolicyVerdict) -> std::fmt::Result {
+    let PolicyVerdict { generation, ancestors } = verdict;
+    let ancestors: BTreeMap<_, _> = ancestors.iter().map(|(service, told)| (service, told)).collect();
+    for (service, conditions) in ancestors {
+        for condition in conditions {
+            let Condition {
+                kind,
+                is_true,
+                reason,
+                message,
+            } = condition;
+            writeln!(
+                text,
+                "policy-status {name} generation={generation} target={service} {kind}={is_true} {reason}: {message}"
+            )?;
+        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ mod interfaces;
 mod upstreams;
 mod routing;
 mod request_settings;
+mod policies;
 mod verdict;
 mod ranges;
 mod bounded;

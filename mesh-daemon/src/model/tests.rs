@@ -3,8 +3,10 @@
 mod capture;
 mod order;
 mod owners;
+mod policies;
 mod ranges;
 mod routes;
+mod request_settings;
 mod upstreams;
 
 use std::net::IpAddr;

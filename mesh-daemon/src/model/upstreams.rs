@@ -13,26 +13,35 @@ use mesh_common::{
 
 use super::{
     AppProtocol, Endpoint, EndpointSlice, Family, Routes, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint,
-    View, Workload, bounded::bounded,
+    View, Workload, bounded::bounded, policies::Policies,
 };
 use crate::ids::ObjectRef;
 
-/// Who stands behind Services.
+/// Who stands behind Services, and the policies that hold there.
 pub(super) struct Endpoints<'a> {
     /// By namespace and name of the Service.
     slices: BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
     workloads: &'a BTreeMap<IpAddr, Arc<Workload>>,
+    policies: &'a Policies,
 }
 
 impl<'a> Endpoints<'a> {
     /// Sorts the slices.
-    pub(super) fn of(inputs: &View<'a>, workloads: &'a BTreeMap<IpAddr, Arc<Workload>>) -> Self {
+    pub(super) fn of(
+        inputs: &View<'a>,
+        workloads: &'a BTreeMap<IpAddr, Arc<Workload>>,
+        policies: &'a Policies,
+    ) -> Self {
         let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (name, slice) in inputs.endpoint_slices {
             let service = (name.namespace.as_str(), slice.service.as_str());
             slices.entry(service).or_default().push(slice);
         }
-        Self { slices, workloads }
+        Self {
+            slices,
+            workloads,
+            policies,
+        }
     }
 
     fn slices<'s>(&'s self, service: &'s ObjectRef) -> &'s [&'s EndpointSlice] {
@@ -145,8 +154,8 @@ pub(super) fn upstream(
         family,
         app_protocol,
         endpoints,
-        policy: None,
-        settings: Arc::default(),
+        policy: behind.policies.applied(service).cloned(),
+        settings: Arc::clone(behind.policies.settings(service)),
     }
 }
 

@@ -12,6 +12,12 @@ mod outbound;
 mod route;
 mod live;
 mod balance;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spine does not ask it yet"))]
+mod breaker;
+#[cfg_attr(not(test), expect(dead_code, reason = "the spine does not ask for places yet"))]
+mod limits;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing is retried yet"))]
+mod budget;
 mod dial;
 mod pool;
 mod copy;

@@ -7,7 +7,7 @@ use super::{
         Action, Content, Edits, Family, HeaderEdits, PathChange, Redirect, RequestSettings, RouteParent, RouteTable,
         RouteVerdict, Rule, Target, plain::plain,
     },
-    write_endpoints,
+    of_policy, write_endpoints,
 };
 
 /// Nothing where there are no routes.
@@ -24,7 +24,11 @@ pub(super) fn write(text: &mut String, content: &Content) -> fmt::Result {
             Family::V6 => "v6",
         };
         let (service, port, protocol) = (&upstream.service, upstream.port, upstream.app_protocol);
-        writeln!(text, "backend {service}:{port} {family} protocol={protocol:?}")?;
+        writeln!(
+            text,
+            "backend {service}:{port} {family} protocol={protocol:?}{}",
+            of_policy(upstream)
+        )?;
         write_endpoints(text, upstream)?;
     }
     for (name, verdict) in &content.route_verdicts {

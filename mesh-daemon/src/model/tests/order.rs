@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     super::{
-        Capture, Content, Endpoint, Inputs, LinkKind, Pod, PodPhase, Program, Service, ServiceKind, build, build_after,
-        dump, dump_tables,
+        Capture, Content, Endpoint, Inputs, LinkKind, Pod, PodPhase, PolicySpec, Program, Service, ServiceKind,
+        TrafficPolicy, ValidPolicy, build, build_after, dump, dump_tables,
     },
     Random, labelled, local, ready, remote, routes, service, shop, slice,
 };
@@ -36,6 +36,7 @@ fn the_order_of_lists_and_an_earlier_build_change_nothing() {
         fewer.pods.pop_first();
         fewer.endpoint_slices.pop_last();
         fewer.routes.pop_last();
+        fewer.policies.pop_first();
         for earlier in [&last, &build(&fewer)] {
             assert_eq!(build_after(earlier, &inputs), content, "seed {seed}: after another");
         }
@@ -54,12 +55,15 @@ fn the_order_of_lists_and_an_earlier_build_change_nothing() {
 fn what_comes_out_holds_together() {
     let mut captured = 0;
     let (mut steered, mut routed, mut sent) = (0, 0, 0);
+    let (mut held, mut conflicted) = (0, 0);
     for seed in 1..=WORLDS {
         let inputs = world(&mut Random(seed));
         let content = build(&inputs);
         captures_hold_together(&inputs, &content, seed);
         services_hold_together(&content, seed);
         routes_hold_together(&inputs, &content, seed);
+        held += policies_hold_together(&inputs, &content, seed);
+        conflicted += dump(&content).matches("=false Conflicted: ").count();
         captured += content.tables.ifaces.values().filter(|iface| iface.captured()).count();
         steered += content.tables.services.len();
         routed += content.routes.len();
@@ -69,6 +73,8 @@ fn what_comes_out_holds_together() {
     assert!(steered > 100, "the worlds are worth trying: {steered} steered");
     assert!(routed > 100, "the worlds are worth trying: {routed} routed");
     assert!(sent > 100, "the worlds are worth trying: {sent} backends");
+    assert!(held > 100, "the worlds are worth trying: {held} policies");
+    assert!(conflicted > 100, "the worlds are worth trying: {conflicted} conflicts");
 }
 
 fn captures_hold_together(inputs: &Inputs, content: &Content, seed: u64) {
@@ -168,6 +174,35 @@ fn routes_hold_together(inputs: &Inputs, content: &Content, seed: u64) {
     }
 }
 
+/// Of each upstream's Service the oldest policy with a valid spec holds, and nobody else is told that it does. Returns how many upstreams have one.
+fn policies_hold_together(inputs: &Inputs, content: &Content, seed: u64) -> usize {
+    let age = |policy: &TrafficPolicy| policy.created.unwrap_or(i64::MAX);
+    for upstream in content.upstreams.values() {
+        let claims = inputs.policies.iter().filter(|(name, policy)| {
+            let valid = policy.valid.as_ref();
+            name.namespace == upstream.service.namespace
+                && valid.is_some_and(|valid| valid.targets.contains(&upstream.service.name))
+        });
+        let oldest = claims.min_by_key(|(name, policy)| (age(policy), *name));
+        let applied = upstream.policy.as_ref().map(|policy| (&policy.name, policy.generation));
+        let expected = oldest.map(|(name, policy)| (name, policy.valid.as_ref().unwrap().generation));
+        assert_eq!(applied, expected, "seed {seed}: {}", upstream.service);
+        for (name, verdict) in &content.policy_verdicts {
+            let told = verdict.ancestors.iter().find(|(target, _)| *target == upstream.service);
+            if told.is_some_and(|(_, conditions)| conditions.iter().any(|condition| condition.is_true)) {
+                assert_eq!(
+                    Some(name),
+                    applied.map(|(name, _)| name),
+                    "seed {seed}: {}",
+                    upstream.service
+                );
+            }
+        }
+    }
+    let upstreams = content.upstreams.values();
+    upstreams.filter(|upstream| upstream.policy.is_some()).count()
+}
+
 fn world(random: &mut Random) -> Inputs {
     let mut inputs = shop();
     let label = random.pick(&[Some("enabled"), Some("disabled"), Some("?"), None]);
@@ -225,7 +260,37 @@ fn world(random: &mut Random) -> Inputs {
         .filter(|_| random.below(2) == 0)
         .map(|range| range.parse().unwrap())
         .collect();
+    for number in 0..random.below(4) {
+        let name = format!("{}/t{number}", random.pick(&["shop", "shop", "shop", "blog"]));
+        inputs.policies.insert(super::object(&name), policy(random));
+    }
     inputs
+}
+
+fn policy(random: &mut Random) -> TrafficPolicy {
+    let mut targets = || -> Vec<_> {
+        let all = ["s0", "s1", "s2", "s3", "ghost"].map(str::to_owned);
+        all.into_iter().filter(|_| random.below(2) == 0).collect()
+    };
+    let (last, before) = (targets(), targets());
+    let (is_valid, generation) = (random.below(3) > 0, random.pick(&[1, 2]));
+    let spec = PolicySpec::default();
+    let valid = |targets, generation| ValidPolicy {
+        generation,
+        targets,
+        spec,
+    };
+    TrafficPolicy {
+        generation: 2,
+        created: random.pick(&[None, Some(1), Some(2)]),
+        invalid: (!is_valid).then(|| "spec.limits: bad".to_owned()),
+        valid: if is_valid {
+            Some(valid(last.clone(), 2))
+        } else {
+            (generation == 1).then(|| valid(before, 1))
+        },
+        targets: last,
+    }
 }
 
 fn pod(random: &mut Random) -> Pod {
@@ -256,6 +321,12 @@ fn shuffle(mut inputs: Inputs, random: &mut Random) -> Inputs {
     random.shuffle(&mut inputs.pod_cidrs);
     for pod in inputs.pods.values_mut() {
         random.shuffle(&mut pod.ips);
+    }
+    for policy in inputs.policies.values_mut() {
+        random.shuffle(&mut policy.targets);
+        if let Some(valid) = &mut policy.valid {
+            random.shuffle(&mut valid.targets);
+        }
     }
     for service in inputs.services.values_mut() {
         random.shuffle(&mut service.cluster_ips);
