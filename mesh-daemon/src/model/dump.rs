@@ -28,12 +28,12 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     let Content {
         workloads,
         upstreams,
-        // these three are written in a file of their own
+        // written in a file of its own, with the backends
         routes: _,
         backends,
         route_verdicts: _,
-        policy_verdicts,
         patterns: _,
+        policy_verdicts,
         pod_ranges,
         node_addresses,
         captures,
@@ -53,6 +53,7 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
         )?;
         write_endpoints(text, upstream)?;
     }
+    routes::write(text, content)?;
     for (name, policy) in applied(upstreams.values().chain(backends.values())) {
         let AppliedPolicy { generation, spec, .. } = policy;
         writeln!(text, "policy {name} generation={generation} {spec:?}")?;
@@ -60,7 +61,6 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     for (name, verdict) in policy_verdicts {
         write_policy_verdict(text, name, verdict)?;
     }
-    routes::write(text, content)?;
     for range in pod_ranges {
         writeln!(text, "pod-range {range}")?;
     }
@@ -79,6 +79,17 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
             "set-aside {} {} {}: {}",
             aside.kind, aside.name, aside.reason, aside.detail
         )?;
+    }
+    Ok(())
+}
+
+fn write_endpoints(text: &mut String, upstream: &Upstream) -> std::fmt::Result {
+    for endpoint in &upstream.endpoints {
+        let pod = endpoint
+            .workload
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |workload| workload.pod.to_string());
+        writeln!(text, "  endpoint {} {pod}", endpoint.address)?;
     }
     Ok(())
 }
@@ -113,17 +124,6 @@ fn write_policy_verdict(text: &mut String, name: &ObjectRef, verdict: &PolicyVer
                 "policy-status {name} generation={generation} target={service} {kind}={is_true} {reason}: {message}"
             )?;
         }
-    }
-    Ok(())
-}
-
-fn write_endpoints(text: &mut String, upstream: &Upstream) -> std::fmt::Result {
-    for endpoint in &upstream.endpoints {
-        let pod = endpoint
-            .workload
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |workload| workload.pod.to_string());
-        writeln!(text, "  endpoint {} {pod}", endpoint.address)?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod policies;
 mod verdict;
 mod ranges;
 mod bounded;
+mod plain;
 mod snapshot;
 mod tables;
 mod diff;

@@ -5,8 +5,8 @@ mod order;
 mod owners;
 mod policies;
 mod ranges;
-mod request_settings;
 mod routes;
+mod request_settings;
 mod upstreams;
 
 use std::net::IpAddr;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::ids::ObjectRef;
 
-/// Who stands behind Services.
+/// Who stands behind Services, and the policies that hold there.
 pub(super) struct Endpoints<'a> {
     /// By namespace and name of the Service.
     slices: BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,

@@ -54,7 +54,7 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Barrier, thread};
+    use std::{mem, thread};
 
     use super::*;
 
@@ -103,33 +103,35 @@ mod tests {
         assert_eq!((service.current(), endpoint.current()), (1, 1));
     }
 
-    /// Threads that race for fewer places; each checks what it sees while it holds one.
+    /// Two threads ask for one place at the same moment, to a few nanoseconds, again and again: if asking and taking were two steps, both would have it.
     #[test]
     fn threads_never_hold_more_than_the_limit() {
-        const THREADS: usize = 8;
-        const TURNS: usize = 2000;
-        const LIMIT: u32 = 3;
-        let (gauge, inside, barrier) = (Gauge::default(), AtomicU32::new(0), Barrier::new(THREADS));
-        let client = || {
-            barrier.wait();
-            let mut had = 0;
-            while had < TURNS {
-                let Some(permit) = gauge.try_acquire(Some(LIMIT)) else {
+        const ROUNDS: u32 = 4_000;
+        const SPINS: u32 = 5_000;
+        let (gauge, arrived) = (Gauge::default(), Gauge::default());
+        let meet = |meeting| {
+            mem::forget(arrived.try_acquire(None));
+            while arrived.current() < 2 * meeting {
+                // where the machine is busy, the other one does not run at all
+                if !(0..SPINS).any(|_| arrived.current() >= 2 * meeting) {
                     thread::yield_now();
-                    continue;
-                };
-                let others = inside.fetch_add(1, Ordering::SeqCst);
-                assert!(others < LIMIT, "{others} others hold a place");
-                had += 1;
-                inside.fetch_sub(1, Ordering::SeqCst);
-                drop(permit);
+                }
             }
         };
-        thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(client);
-            }
+        let client = || {
+            let round = |round: u32| {
+                meet(2 * round + 1);
+                let permit = gauge.try_acquire(Some(1));
+                meet(2 * round + 2);
+                u32::from(permit.is_some())
+            };
+            (0..ROUNDS).map(round).sum::<u32>()
+        };
+        let had = thread::scope(|scope| {
+            let other = scope.spawn(client);
+            client() + other.join().unwrap()
         });
+        assert_eq!(had, ROUNDS, "one of both in each round");
         assert_eq!(gauge.current(), 0);
     }
 }

@@ -57,7 +57,10 @@ fn a_route_and_a_policy_take_effect_and_go() {
                 let answer = client::ask(&netns, &load)?;
                 ensure!(answer.status == 200, "{answer:?}");
                 let echoed = answer.echoed()?;
-                ensure!(echoed["uri"].as_str().is_some_and(|uri| uri.ends_with("/new/a?b=c")), "{echoed}");
+                ensure!(
+                    echoed["uri"].as_str().is_some_and(|uri| uri.ends_with("/new/a?b=c")),
+                    "{echoed}"
+                );
                 ensure!(echoed["headers"]["x-by"] == "weft", "{echoed}");
             }
             let answer = client::ask(&netns, &Load::grpc(target))?;
@@ -67,7 +70,10 @@ fn a_route_and_a_policy_take_effect_and_go() {
             shop.behave(name, &json!({"delay_ms": 1000, "times": 1}))?;
         }
         let answer = client::once(&netns, Version::Http1, WEB4, "/late")?;
-        ensure!(answer.status == 504 && answer.header("x-weft-reason") == "timeout", "{answer:?}");
+        ensure!(
+            answer.status == 504 && answer.header("x-weft-reason") == "timeout",
+            "{answer:?}"
+        );
         shop.objects.delete("HTTPRoute", "shop", "web")?;
         wait_for("the end of the route", HANG_GUARD, || {
             let answer = client::once(&netns, Version::Http1, WEB4, "/nothing")?;

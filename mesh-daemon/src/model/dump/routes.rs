@@ -5,9 +5,9 @@ use std::fmt::{self, Write as _};
 use super::{
     super::{
         Action, Content, Edits, Family, HeaderEdits, PathChange, Redirect, RequestSettings, RouteParent, RouteTable,
-        RouteVerdict, Rule, Target,
+        RouteVerdict, Rule, Target, plain::plain,
     },
-    write_endpoints,
+    of_policy, write_endpoints,
 };
 
 /// Nothing where there are no routes.
@@ -24,7 +24,11 @@ pub(super) fn write(text: &mut String, content: &Content) -> fmt::Result {
             Family::V6 => "v6",
         };
         let (service, port, protocol) = (&upstream.service, upstream.port, upstream.app_protocol);
-        writeln!(text, "backend {service}:{port} {family} protocol={protocol:?}")?;
+        writeln!(
+            text,
+            "backend {service}:{port} {family} protocol={protocol:?}{}",
+            of_policy(upstream)
+        )?;
         write_endpoints(text, upstream)?;
     }
     for (name, verdict) in &content.route_verdicts {
@@ -54,11 +58,14 @@ fn write_rule(text: &mut String, rule: &Rule) -> fmt::Result {
         edits,
         settings,
     } = rule;
-    let name = name.as_ref().map(|name| format!(" name={name}")).unwrap_or_default();
+    let name = name
+        .as_ref()
+        .map(|name| format!(" name={}", plain(name)))
+        .unwrap_or_default();
     write!(text, "  rule {route}[{index}] generation={generation}{name}")?;
     match action {
         Action::Forward(_) => writeln!(text)?,
-        Action::Redirect(redirect) => writeln!(text, "{}", described(redirect))?,
+        Action::Redirect(redirect) => writeln!(text, "{}", plain(&described(redirect)))?,
         Action::Fail(failure) => writeln!(text, " fail={failure:?}")?,
     }
     write_edits(text, "    ", edits)?;
@@ -112,7 +119,8 @@ fn write_edits(text: &mut String, indent: &str, edits: &Edits) -> fmt::Result {
     let Some(rewrite) = rewrite else { return Ok(()) };
     let hostname = rewrite.hostname.iter().map(|name| format!(" hostname={name}"));
     let hostname: String = hostname.collect();
-    writeln!(text, "{indent}rewrite{hostname}{}", changed(rewrite.path.as_ref()))
+    let changes = hostname + &changed(rewrite.path.as_ref());
+    writeln!(text, "{indent}rewrite{}", plain(&changes))
 }
 
 fn write_headers(text: &mut String, begin: &str, edits: &HeaderEdits) -> fmt::Result {
@@ -153,7 +161,7 @@ fn write_settings(text: &mut String, settings: &RequestSettings) -> fmt::Result 
 
 fn write_verdict(text: &mut String, verdict: &RouteVerdict) -> fmt::Result {
     for (parent, conditions) in &verdict.parents {
-        writeln!(text, "  parent{}", named(parent))?;
+        writeln!(text, "  parent{}", plain(&named(parent)))?;
         for condition in conditions {
             let status = if condition.is_true { "True" } else { "False" };
             let (kind, reason, message) = (condition.kind, condition.reason, &condition.message);

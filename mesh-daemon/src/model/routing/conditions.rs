@@ -4,6 +4,7 @@ use super::{
     super::{
         Condition,
         http_route::{HttpRoute, RouteParent, RuleFault, RuleFaultReason},
+        plain::plain,
     },
     backends::Unresolved,
     compile::Compiled,
@@ -45,7 +46,7 @@ fn attached(name: &ObjectRef, parent: &RouteParent) -> Condition {
         "Accepted",
         true,
         "Accepted",
-        format!("Holds for {whose} of Service {service}"),
+        &format!("Holds for {whose} of Service {service}"),
     )
 }
 
@@ -56,7 +57,7 @@ fn no_parent(parent: &RouteParent, sentence: &str) -> Condition {
         (None, Some(_)) => "spec.parentRefs[].port",
         (None, None) => "spec.parentRefs[].name",
     };
-    condition("Accepted", false, "NoMatchingParent", format!("{field}: {sentence}"))
+    condition("Accepted", false, "NoMatchingParent", &format!("{field}: {sentence}"))
 }
 
 fn no_rule(compiled: &Compiled) -> Condition {
@@ -70,20 +71,15 @@ fn no_rule(compiled: &Compiled) -> Condition {
         "UnsupportedValue"
     };
     let message = format!("No rule can be applied: {}", list(faults.into_iter().map(told)));
-    condition("Accepted", false, reason, message)
+    condition("Accepted", false, reason, &message)
 }
 
 fn resolved(unresolved: &[Unresolved]) -> Condition {
     match unresolved.first() {
-        None => condition(
-            "ResolvedRefs",
-            true,
-            "ResolvedRefs",
-            "All backends are known".to_owned(),
-        ),
+        None => condition("ResolvedRefs", true, "ResolvedRefs", "All backends are known"),
         Some(first) => {
             let message = list(unresolved.iter().map(|backend| backend.message.clone()));
-            condition("ResolvedRefs", false, first.reason, message)
+            condition("ResolvedRefs", false, first.reason, &message)
         }
     }
 }
@@ -101,7 +97,7 @@ fn partially_invalid(route: &HttpRoute, compiled: &Compiled) -> Option<Condition
     }));
     let why = list(dropped.iter().flat_map(|(_, (_, rule))| &rule.faults).map(told));
     let message = format!("Dropped Rule {which}, whose requests are answered with 500: {why}");
-    Some(condition("PartiallyInvalid", true, "UnsupportedValue", message))
+    Some(condition("PartiallyInvalid", true, "UnsupportedValue", &message))
 }
 
 fn told(fault: &RuleFault) -> String {
@@ -118,11 +114,11 @@ fn list(items: impl Iterator<Item = String>) -> String {
     items.join("; ")
 }
 
-fn condition(kind: &'static str, is_true: bool, reason: &'static str, message: String) -> Condition {
+fn condition(kind: &'static str, is_true: bool, reason: &'static str, message: &str) -> Condition {
     Condition {
         kind,
         is_true,
         reason,
-        message,
+        message: plain(message),
     }
 }

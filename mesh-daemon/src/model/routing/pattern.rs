@@ -36,8 +36,7 @@ impl Pattern {
                 text.len()
             ));
         }
-        // by itself first: `a)|(?:b` is no pattern, but becomes one, that matches too much, between the anchors' parentheses
-        let regex = bounded(text).and_then(|_| bounded(&format!("^(?:{text})$")));
+        let regex = parse(text).and_then(|()| bounded(&format!("^(?:{text})$"), COMPILED_BYTES_MAX));
         match regex {
             Ok(regex) => Ok(Self {
                 text: text.to_owned(),
@@ -58,11 +57,20 @@ impl Pattern {
     }
 }
 
-fn bounded(pattern: &str) -> Result<Regex, regex::Error> {
+/// Whether it is a pattern by itself: `a)|(?:b` is none, but becomes one, that matches too much, between the anchors' parentheses. It is parsed before its
+/// size counts, and not compiled beyond a size of nothing.
+fn parse(text: &str) -> Result<(), regex::Error> {
+    match bounded(text, 0) {
+        Ok(_) | Err(regex::Error::CompiledTooBig(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn bounded(pattern: &str, size_bytes_max: usize) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
         .unicode(false)
-        .size_limit(COMPILED_BYTES_MAX)
-        .dfa_size_limit(COMPILED_BYTES_MAX)
+        .size_limit(size_bytes_max)
+        .dfa_size_limit(size_bytes_max)
         .build()
 }
 

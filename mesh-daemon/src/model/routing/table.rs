@@ -8,6 +8,7 @@ use std::{
 use http::{HeaderMap, Method, Uri};
 
 use super::{
+    super::plain::plain,
     Rule,
     matcher::{Matcher, PathMatcher, Request},
 };
@@ -101,10 +102,10 @@ impl RouteTable {
         })
     }
 
-    /// Every match in words, in the order of precedence, with its rule.
+    /// Every match in one line of words, in the order of precedence, with its rule.
     pub fn matches(&self) -> impl Iterator<Item = (String, &Arc<Rule>)> {
         let entries = self.entries.iter();
-        entries.filter_map(|entry| Some((entry.matcher.to_string(), self.rules.get(entry.rule)?)))
+        entries.filter_map(|entry| Some((plain(&entry.matcher.to_string()), self.rules.get(entry.rule)?)))
     }
 }
 

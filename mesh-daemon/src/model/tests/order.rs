@@ -35,8 +35,8 @@ fn the_order_of_lists_and_an_earlier_build_change_nothing() {
         let mut fewer = inputs.clone();
         fewer.pods.pop_first();
         fewer.endpoint_slices.pop_last();
-        fewer.policies.pop_first();
         fewer.routes.pop_last();
+        fewer.policies.pop_first();
         for earlier in [&last, &build(&fewer)] {
             assert_eq!(build_after(earlier, &inputs), content, "seed {seed}: after another");
         }
@@ -61,9 +61,9 @@ fn what_comes_out_holds_together() {
         let content = build(&inputs);
         captures_hold_together(&inputs, &content, seed);
         services_hold_together(&content, seed);
+        routes_hold_together(&inputs, &content, seed);
         held += policies_hold_together(&inputs, &content, seed);
         conflicted += dump(&content).matches("=false Conflicted: ").count();
-        routes_hold_together(&inputs, &content, seed);
         captured += content.tables.ifaces.values().filter(|iface| iface.captured()).count();
         steered += content.tables.services.len();
         routed += content.routes.len();
@@ -71,10 +71,10 @@ fn what_comes_out_holds_together() {
     }
     assert!(captured > 100, "the worlds are worth trying: {captured} captured");
     assert!(steered > 100, "the worlds are worth trying: {steered} steered");
-    assert!(held > 100, "the worlds are worth trying: {held} policies");
-    assert!(conflicted > 100, "the worlds are worth trying: {conflicted} conflicts");
     assert!(routed > 100, "the worlds are worth trying: {routed} routed");
     assert!(sent > 100, "the worlds are worth trying: {sent} backends");
+    assert!(held > 100, "the worlds are worth trying: {held} policies");
+    assert!(conflicted > 100, "the worlds are worth trying: {conflicted} conflicts");
 }
 
 fn captures_hold_together(inputs: &Inputs, content: &Content, seed: u64) {

@@ -1,10 +1,6 @@
 //! Live state over several snapshots.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{EndpointLive, Group, InFlight, Tables};
 use crate::{

@@ -7,9 +7,9 @@ use super::{
         super::{HeaderChanges, PathChange, Rewrite, RouteRetry, RouteTimeouts, build, dump},
         ip,
     },
-    any, backend, exact, prefix,
+    any, backend, exact, parent, prefix,
     random::{fault, redirect},
-    route, rule, three,
+    regex, route, rule, three,
 };
 
 const EXPECTED: &str = "\
@@ -91,4 +91,25 @@ fn everything_about_routes_is_told() {
     inputs.facts.node_addresses.insert(ip("10.9.9.9"));
     let with = dump(&build(&inputs));
     assert_eq!(with, format!("{without}{EXPECTED}node-address 10.9.9.9\n"));
+}
+
+#[test]
+fn no_author_writes_lines_of_their_own() {
+    let forged = "x\ncapture shop/p captured interface=1";
+    let mut one = rule(&[any().query("q", forged).header_regex("x", forged), prefix(forged)]);
+    one.name = Some(forged.to_owned());
+    one.filters.rewrite = Some(Rewrite {
+        hostname: Some(forged.to_owned()),
+        path: Some(PathChange::Full(forged.to_owned())),
+    });
+    let mut other = rule(&[regex(&format!("({forged}"))]);
+    let redirect = other.filters.redirect.insert(redirect());
+    redirect.hostname = Some(forged.to_owned());
+    let mut route = route(&[one, other, rule(&[any()])]);
+    route.parents.push(parent(&format!("shop/{forged}")));
+    let mut inputs = three();
+    inputs.http_route("shop/r", route);
+    let text = dump(&build(&inputs));
+    assert!(text.contains("captured interface=1"));
+    assert!(!text.contains("\ncapture "), "{text}");
 }

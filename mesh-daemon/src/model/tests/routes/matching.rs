@@ -5,8 +5,11 @@ use super::{
     any, exact, matched_prefix, met, prefix, regex, route, rule, three,
 };
 
+/// A request, its headers, and whether it meets the rule.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
+
 /// Requests with their headers, and whether they meet the one rule of a route with this match.
-fn check(one: RouteMatch, rows: &[(&str, &[(&str, &str)], bool)]) {
+fn check(one: RouteMatch, rows: &[Row<'_>]) {
     let what = format!("{one:?}");
     let mut inputs = three();
     inputs.http_route("shop/r", route(&[rule(&[one])]));
@@ -58,7 +61,7 @@ fn a_prefix_is_of_whole_segments() {
             ("GET /", &[], false),
         ],
     );
-    let everything: &[(&str, &[(&str, &str)], bool)] = &[
+    let everything: &[Row<'_>] = &[
         ("GET /", &[], true),
         ("POST /a", &[], true),
         ("OPTIONS *", &[], true),
@@ -265,10 +268,10 @@ fn precedence() {
     );
     // the oldest route; one without a time is the youngest
     second_wins(prefix("/a"), prefix("/a"), |a, b| {
-        (a.created, b.created) = (Some(2), Some(1))
+        (a.created, b.created) = (Some(2), Some(1));
     });
     second_wins(prefix("/a"), prefix("/a"), |a, b| {
-        (a.created, b.created) = (None, Some(9))
+        (a.created, b.created) = (None, Some(9));
     });
 }
 

@@ -13,8 +13,10 @@ use super::{
 /// Sets of routes tried, and requests of each: 10,000 pairs.
 const WORLDS: u64 = 2000;
 const REQUESTS: usize = 5;
+/// What a pattern means, in Rust.
+type Meaning = fn(&str) -> bool;
 /// Patterns of paths, each with what it means.
-const PATH_PATTERNS: [(&str, fn(&str) -> bool); 5] = [
+const PATH_PATTERNS: [(&str, Meaning); 5] = [
     ("/a", |path| path == "/a"),
     ("/.*", |_| true),
     ("/a.*", |path| path.starts_with("/a")),
@@ -22,7 +24,7 @@ const PATH_PATTERNS: [(&str, fn(&str) -> bool); 5] = [
     ("/a|/a/b", |path| path == "/a" || path == "/a/b"),
 ];
 /// Patterns of values, each with what it means.
-const VALUE_PATTERNS: [(&str, fn(&str) -> bool); 2] = [
+const VALUE_PATTERNS: [(&str, Meaning); 2] = [
     ("1|2", |value| value == "1" || value == "2"),
     (".*2", |value| value.ends_with('2')),
 ];
@@ -171,7 +173,7 @@ fn value_holds(wanted: &ValueMatch, value: &str) -> bool {
     }
 }
 
-fn meaning(patterns: &[(&str, fn(&str) -> bool)], pattern: &str) -> fn(&str) -> bool {
+fn meaning(patterns: &[(&str, Meaning)], pattern: &str) -> Meaning {
     patterns.iter().find(|(known, _)| *known == pattern).unwrap().1
 }
 

@@ -216,12 +216,12 @@ fn no_rule_can_be_applied() {
     for (rules, reason, message) in [
         (vec![with(&[fault()])], "UnsupportedValue", cors.to_owned()),
         (
-            vec![with(&[incompatible.clone()])],
+            vec![with(std::slice::from_ref(&incompatible))],
             "IncompatibleFilters",
             filters.to_owned(),
         ),
         (
-            vec![with(&[incompatible.clone()]), with(&[fault()])],
+            vec![with(std::slice::from_ref(&incompatible)), with(&[fault()])],
             "UnsupportedValue",
             format!("{filters}; {cors}"),
         ),
