@@ -145,7 +145,7 @@ impl Applier<'_> {
 fn endpoints(snapshot: Option<&Snapshot>) -> HashSet<SocketAddr> {
     let upstreams = snapshot
         .into_iter()
-        .flat_map(|snapshot| snapshot.content.upstreams.values());
+        .flat_map(|snapshot| snapshot.content.upstreams.values().chain(snapshot.content.backends.values()));
     upstreams
         .flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| endpoint.address))
         .collect()

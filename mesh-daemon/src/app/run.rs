@@ -1,6 +1,6 @@
 //! `mesh-daemon run`: brings every room up in order, carries snapshots from the publisher to the proxy and the kernel, and drains.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{sync::watch, task::JoinError, time::timeout};
@@ -86,7 +86,11 @@ async fn serve(
         marks: settings.kernel.marks,
         transparent: true,
     };
-    let shared = proxy::Shared::new(&registry, proxy_options);
+    let borders = proxy::Borders {
+        ear: Box::new(Hears(kernel.round_trips())),
+        ..proxy::Borders::default()
+    };
+    let shared = proxy::Shared::with_borders(&registry, proxy_options, borders);
     let workers = Workers::start(settings.workers, &proxy_options, &shared, &draining)?;
     let dump = snapshots.clone();
     let says_draining = draining.observer();
@@ -120,6 +124,19 @@ async fn serve(
     let drained = drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await;
     written(watching).await;
     drained
+}
+
+/// The kernel's ear as the proxy asks it.
+struct Hears(bpf::RoundTrips);
+
+impl proxy::Ear for Hears {
+    fn round_trip(&self, endpoint: SocketAddr) -> Option<proxy::RoundTrip> {
+        let heard = self.0.get(endpoint)?;
+        Some(proxy::RoundTrip {
+            smoothed: heard.smoothed,
+            retransmits: heard.retransmits,
+        })
+    }
 }
 
 /// Starts the room of objects.

@@ -156,7 +156,7 @@ async fn permit(worker: &Worker, places: &Places) -> Option<OwnedSemaphorePermit
 }
 
 fn start(worker: &Rc<Worker>, own: SocketAddr, socket: TcpStream, places: &Rc<Places>, permit: OwnedSemaphorePermit) {
-    let ends = socket::tune(&socket).and_then(|()| worker.shared.origin.ends(&socket));
+    let ends = socket::tune(&socket).and_then(|()| worker.shared.borders.origin.ends(&socket));
     let (client, destination) = match ends {
         Ok(ends) => ends,
         Err(error) => {

@@ -143,13 +143,18 @@ impl<'a> Chooser<'a> {
     fn pick(&self, group: &Group, lets: impl Fn(&EndpointLive, Instant) -> bool) -> Option<usize> {
         let now = Instant::now();
         let usable = |index: usize| !self.tried.contains(&index) && lets(&group.endpoints[index], now);
-        group.balancer.pick(super::balance::Choice {
+        let choice = super::balance::Choice {
             endpoints: &group.endpoints,
             usable: &usable,
             key: self.key,
             rng: &mut self.worker.random.borrow_mut(),
             now,
-        })
+        };
+        if self.tried.is_empty() {
+            group.balancer.pick(choice)
+        } else {
+            group.balancer.pick_again(choice)
+        }
     }
 
     fn lets(&self, group: &Group, endpoint: &EndpointLive, now: Instant) -> bool {
@@ -239,6 +244,27 @@ impl Attempt {
         }
     }
 
+    /// The client left before its end: it says nothing about the endpoint.
+    pub(super) fn abandoned(&mut self) {
+        let Some(at) = &mut self.at else { return };
+        if let Some(admission) = at.admission.take() {
+            at.settle(admission, Verdict::Neither, Instant::now());
+        }
+        at.is_settled = true;
+    }
+
+    /// A new connection to the endpoint stands: what the kernel measured in its handshake is the first that is known of it.
+    pub(super) fn dialled(&self, worker: &Worker) {
+        let Some(at) = &self.at else { return };
+        let endpoint = at.in_flight.endpoint();
+        if at.group.balancer.goes_by_latency()
+            && endpoint.latency(Instant::now()).is_none()
+            && let Some(heard) = worker.shared.borders.ear.round_trip(endpoint.address)
+        {
+            endpoint.set_first_latency(heard.smoothed);
+        }
+    }
+
     /// It accepted an opaque connection, which is all that is known of it.
     pub(super) fn connected(&mut self, worker: &Worker) {
         self.end(worker, None);
@@ -307,6 +333,8 @@ impl At {
     fn settle(&self, admission: Admission, verdict: Verdict, now: Instant) -> Option<super::breaker::Transition> {
         let breaker = breaker_of(&self.group.upstream);
         let percent = breaker.map_or(100, |breaker| breaker.max_ejection_percent);
+        // two that open at once must see each other, or more would be ejected than the policy allows
+        let _one_at_a_time = matches!(verdict, Verdict::Failure).then(|| self.group.service.ejecting());
         self.group.endpoints[self.index]
             .breaker
             .settle(breaker, admission, verdict, now, || self.group.may_eject(percent))

@@ -116,6 +116,7 @@ pub(super) async fn first(worker: &Worker, client: &Connection, plan: &Plan) -> 
         let permit = attempt.connection().map_err(Failure::Overflow)?;
         match connect(worker, client.client.ip(), &attempt.candidate, deadline).await {
             Ok(socket) => {
+                attempt.dialled(worker);
                 attempt.connected(worker);
                 return Ok(Dialled {
                     socket,

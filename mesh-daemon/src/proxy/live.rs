@@ -77,6 +77,20 @@ impl Tables {
 }
 
 impl Group {
+    /// Without a policy that breaks circuits none is open: what was open closes at once, and not with its next request.
+    fn forgive(&self, now: Instant) {
+        if self.upstream.spec().is_some_and(|spec| spec.circuit_breaker.is_some()) {
+            return;
+        }
+        for endpoint in self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.breaker.state() != State::Closed)
+        {
+            drop(endpoint.breaker.admit(None, now));
+        }
+    }
+
     /// Whether one more endpoint may be ejected: asked of the breaker that is about to open, so no other is changed meanwhile by this one.
     pub(super) fn may_eject(&self, percent: u8) -> bool {
         let ejected = self
@@ -101,6 +115,7 @@ impl Group {
             service,
         });
         group.service.set_group(&group);
+        group.forgive(now);
         group
     }
 }

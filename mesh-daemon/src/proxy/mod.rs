@@ -9,6 +9,7 @@ mod places;
 mod identify;
 mod detect;
 mod outbound;
+mod ear;
 mod route;
 mod live;
 mod balance;
@@ -36,6 +37,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use accept::{Listeners, serve};
+pub use ear::{Deaf, Ear, RoundTrip};
 pub use identify::{FromSocket, Origin};
 
 use crate::{
@@ -58,8 +60,31 @@ pub struct Options {
 pub struct Shared {
     tables: ArcSwap<Tables>,
     options: Options,
-    origin: Box<dyn Origin>,
+    borders: Borders,
     metrics: metrics::Metrics,
+}
+
+/// What the data path asks of others.
+pub struct Borders {
+    /// Who a connection is from, and where it was going.
+    pub origin: Box<dyn Origin>,
+    /// What the kernel hears of endpoints.
+    pub ear: Box<dyn Ear>,
+}
+
+impl Default for Borders {
+    fn default() -> Self {
+        Self {
+            origin: Box::new(FromSocket),
+            ear: Box::new(Deaf),
+        }
+    }
+}
+
+impl fmt::Debug for Borders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Borders").finish_non_exhaustive()
+    }
 }
 
 /// One worker's own state; its tasks share it without a lock.
@@ -77,11 +102,11 @@ struct Worker {
 impl Shared {
     /// With empty tables, generation 0.
     pub fn new(registry: &prometheus::Registry, options: Options) -> Arc<Self> {
-        Self::with_origin(registry, options, Box::new(FromSocket))
+        Self::with_borders(registry, options, Borders::default())
     }
 
-    /// As [`Shared::new`], with another way to tell a connection's ends.
-    pub fn with_origin(registry: &prometheus::Registry, options: Options, origin: Box<dyn Origin>) -> Arc<Self> {
+    /// As [`Shared::new`], with others to ask.
+    pub fn with_borders(registry: &prometheus::Registry, options: Options, borders: Borders) -> Arc<Self> {
         let empty = Arc::new(Snapshot {
             generation: Generation::default(),
             content: Content::default(),
@@ -89,7 +114,7 @@ impl Shared {
         Arc::new(Self {
             tables: ArcSwap::from_pointee(Tables::next(empty, None)),
             options,
-            origin,
+            borders,
             metrics: metrics::Metrics::new(registry),
         })
     }

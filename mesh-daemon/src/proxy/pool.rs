@@ -129,6 +129,7 @@ impl Pool {
         }
         let permit = to.connection()?;
         let socket = dial::connect(worker, client.client.ip(), &to.candidate, until).await?;
+        to.dialled(worker);
         Self::http1_over(worker, client, to, Fresh { socket, permit }).await
     }
 

@@ -6,7 +6,7 @@ use mesh_daemon::{
     drain,
     ids::{Generation, ObjectRef},
     model::{AppProtocol, Content, Snapshot, Upstream, UpstreamEndpoint},
-    proxy::{self, Options, Origin, Shared},
+    proxy::{self, Borders, Options, Origin, Shared},
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -48,7 +48,11 @@ impl Bench {
             marks,
             transparent: false,
         };
-        let shared = Shared::with_origin(&registry, options, origin);
+        let borders = Borders {
+            origin,
+            ..Borders::default()
+        };
+        let shared = Shared::with_borders(&registry, options, borders);
         shared.publish(snapshot(1, protocol, endpoints));
         let listeners = proxy::Listeners::bind(&options).unwrap();
         let address = listeners.addresses().unwrap().0;

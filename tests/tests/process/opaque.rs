@@ -263,10 +263,9 @@ fn an_endpoint_that_refuses_is_replaced_at_once() {
             client.write_all(b"x").await.unwrap();
             upstream.read_exact(&mut [0]).await.unwrap();
         }
-        // the cursor moved on by one each time: two, one and no refusals
-        bench
-            .until("weft_connect_failures_total", &[("reason", "refused")], 3.0)
-            .await;
+        // the first two clients had the turns of those that refuse, and then drew among the other two; the third had the right one's
+        let refused = bench.counter("weft_connect_failures_total", &[("reason", "refused")]);
+        assert!((2.0..=4.0).contains(&refused), "{refused}");
     });
 }
 

@@ -26,6 +26,13 @@ impl Basis {
         Self(endpoints.iter().map(entry).collect())
     }
 
+    /// Of endpoints at addresses of no meaning.
+    #[cfg(test)]
+    pub(super) fn of_weights(weights: impl Iterator<Item = u16>) -> Self {
+        let address = |number: u16| SocketAddr::from((std::net::Ipv4Addr::from(0x0a00_0000 + u32::from(number)), 80));
+        Self((0..).map(address).zip(weights).collect())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

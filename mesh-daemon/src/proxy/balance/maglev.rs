@@ -63,11 +63,9 @@ impl Maglev {
         let Some(key) = choice.key else {
             return random::pick(choice, None);
         };
-        first_usable(
-            choice,
-            key,
-            Walk::of(key).filter_map(|slot| self.slots.get(slot).copied()),
-        )
+        // without slots the walk would look for one for ever
+        let walk = Walk::of(key).take(self.slots.len());
+        first_usable(choice, key, walk.filter_map(|slot| self.slots.get(slot).copied()))
     }
 }
 
@@ -99,4 +97,51 @@ fn high(hash: u64) -> u32 {
 
 fn place(slot: u32) -> usize {
     usize::try_from(slot).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots(weights: &[u16]) -> Vec<u32> {
+        let table = Maglev::new(Basis::of_weights(weights.iter().copied()));
+        let mut slots = vec![0; weights.len()];
+        for owner in &table.slots {
+            slots[usize::from(*owner)] += 1;
+        }
+        assert_eq!(slots.iter().sum::<u32>(), if weights.is_empty() { 0 } else { SLOTS });
+        slots
+    }
+
+    #[test]
+    fn shares_are_even_to_a_slot() {
+        for weights in [
+            &[1; 10][..],
+            &[1; 333],
+            &[7; 3],
+            &[1],
+            &[],
+            &[1, 2, 3, 4],
+            &[1000, 1, 10, 100],
+        ] {
+            let total: u32 = weights.iter().map(|weight| u32::from(*weight)).sum();
+            for (slots, weight) in slots(weights).into_iter().zip(weights) {
+                let share = f64::from(SLOTS) * f64::from(*weight) / f64::from(total);
+                assert!(
+                    (f64::from(slots) - share).abs() < 2.0,
+                    "{slots} slots for {weight} of {total}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_walk_visits_every_slot_once() {
+        for hash in [0, 1, u64::MAX, mix(7)] {
+            let mut seen = vec![false; place(SLOTS)];
+            for slot in Walk::of(hash).take(place(SLOTS)) {
+                assert!(!std::mem::replace(&mut seen[slot], true));
+            }
+        }
+    }
 }

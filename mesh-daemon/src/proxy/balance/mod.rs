@@ -100,6 +100,21 @@ impl Balancer {
         }
     }
 
+    /// As [`Self::pick`], for a request that was tried before. Round robins draw at random, by weight: were a turn spent on every try, the
+    /// clients of a Service with one dead endpoint of two would all meet that one first, instead of every second.
+    pub(super) fn pick_again(&self, mut choice: Choice<'_>) -> Option<usize> {
+        match self {
+            Self::RoundRobin(_) => random::pick(&mut choice, None),
+            Self::WeightedRoundRobin(turns) => turns.draw(&mut choice),
+            _ => self.pick(choice),
+        }
+    }
+
+    /// Whether latencies matter to it.
+    pub(super) fn goes_by_latency(&self) -> bool {
+        matches!(self, Self::PeakEwma)
+    }
+
     /// What of a request decides its endpoint, if that is what this balancer goes by.
     pub(super) fn hash_key(&self) -> Option<&HashKey> {
         match self {

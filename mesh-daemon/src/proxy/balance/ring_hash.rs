@@ -12,7 +12,7 @@ use super::{
 
 /// Points of an endpoint for each unit of its weight, as libketama has it: shares deviate by 1/√160, 8 %.
 const POINTS_PER_WEIGHT: u64 = 160;
-/// Points of the whole ring: 640 KiB for the largest, 410 endpoints of weight 1 with all their points. Above it every endpoint's points are
+/// Points of the whole ring: 640 KiB, which 409 endpoints of weight 1 fill. Above it every endpoint's points are
 /// halved until they fit, down to one each: shares become coarser, and the one change that crosses the bound moves more keys than its own.
 const POINTS_MAX: u64 = 65_536;
 
@@ -80,4 +80,54 @@ fn halvings(basis: &Basis) -> u32 {
     (0..enough)
         .find(|&halvings| total(halvings) <= POINTS_MAX)
         .unwrap_or(enough)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(endpoints: u16, weight: impl Fn(u16) -> u16) -> Ring {
+        Ring::new(Basis::of_weights((0..endpoints).map(weight)))
+    }
+
+    fn points_of(ring: &Ring, number: u16) -> usize {
+        ring.owners.iter().filter(|owner| **owner == number).count()
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_everybody_has_a_point() {
+        for (endpoints, weight) in [(1, 1000), (409, 1), (410, 1), (1_000, 1), (1_000, 1000)] {
+            let ring = ring(endpoints, |_| weight);
+            assert!(
+                ring.points.len() <= 65_536,
+                "{endpoints} of {weight}: {}",
+                ring.points.len()
+            );
+            assert!(
+                ring.points.len() > 65_536 / 3,
+                "{endpoints} of {weight}: {}",
+                ring.points.len()
+            );
+            assert!((0..endpoints).all(|number| points_of(&ring, number) > 0));
+        }
+        let ring = ring(1_000, |number| if number == 7 { 1 } else { 1000 });
+        assert_eq!(points_of(&ring, 7), 1);
+        assert!(Ring::new(Basis::of(&[])).points.is_empty());
+    }
+
+    #[test]
+    fn halving_takes_points_away_and_moves_none() {
+        let (whole, halved) = (ring(409, |_| 1), ring(410, |_| 1));
+        assert_eq!((points_of(&whole, 3), points_of(&halved, 3)), (160, 80));
+        let known: std::collections::BTreeSet<_> = whole.points.iter().zip(&whole.owners).collect();
+        let of_known = |(_, owner): &(&u64, &u16)| **owner < 409;
+        assert!(
+            halved
+                .points
+                .iter()
+                .zip(&halved.owners)
+                .filter(of_known)
+                .all(|point| known.contains(&point))
+        );
+    }
 }

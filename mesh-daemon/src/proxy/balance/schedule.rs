@@ -10,6 +10,10 @@ const INTERVAL_BITS: u32 = u32::BITS;
 /// 2³² divided by the golden ratio.
 const GOLDEN: u32 = 0x9e37_79b9;
 
+/// Turns in a row that lapse before it is asked whether anybody is usable at all: a turn costs ten times what asking does, and a Service that
+/// is down as a whole must not cost the most.
+const LAPSED_UNSEEN: usize = 32;
+
 /// Whose turn is when. A turn costs O(log n).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Schedule {
@@ -66,8 +70,9 @@ impl Schedule {
     }
 
     /// The next usable endpoint. The turns that unusable ones had until then lapse: who comes back later has none to catch up on, and the
-    /// order of the others is what it would be without them. An endpoint is asked once at most.
+    /// order of the others is what it would be without them.
     pub(super) fn next(&mut self, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        let count = self.turns.len();
         let mut lapsed = Vec::new();
         let chosen = loop {
             let Some(mut first) = self.turns.peek_mut() else {
@@ -81,6 +86,9 @@ impl Schedule {
             }
             PeekMut::pop(first);
             lapsed.push(turn);
+            if lapsed.len() == LAPSED_UNSEEN && !(0..count).any(&usable) {
+                break None;
+            }
         };
         let now = self.now;
         let turns = lapsed.into_iter().map(|turn| Reverse(turn.after(now)));

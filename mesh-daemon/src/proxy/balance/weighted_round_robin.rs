@@ -47,6 +47,22 @@ impl WeightedRoundRobin {
         self.schedule().next(choice.usable)
     }
 
+    /// One at random, by weight, without spending a turn. Walks all: it is for retries, which are few.
+    pub(super) fn draw(&self, choice: &mut Choice<'_>) -> Option<usize> {
+        let mut total = 0;
+        let mut chosen = None;
+        for (index, weight) in self.basis.weights().enumerate() {
+            if !(choice.usable)(index) {
+                continue;
+            }
+            total += u64::from(weight);
+            if choice.rng.u64(..total) < u64::from(weight) {
+                chosen = Some(index);
+            }
+        }
+        chosen
+    }
+
     /// A panic under the lock loses turns at most.
     fn schedule(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)

@@ -108,6 +108,7 @@ impl End {
         match outcome {
             Outcome::UpstreamReset => self.settle(AttemptEnd::Reset),
             Outcome::Timeout => self.settle(AttemptEnd::Timeout),
+            Outcome::ClientReset => self.attempt.abandoned(),
             _ => self.settle(self.answered()),
         }
         self.report.grpc = self.grpc;

@@ -24,6 +24,7 @@ pub(in crate::proxy) struct ServiceLive {
     /// Of retries of requests that were addressed to it.
     pub(in crate::proxy) budget: Budget,
     known: Mutex<Known>,
+    ejecting: Mutex<()>,
 }
 
 /// What is in use, by any tables or any guard. Only the publisher looks here, so the lock is never waited for.
@@ -64,6 +65,11 @@ impl Services {
 }
 
 impl ServiceLive {
+    /// Held while a breaker of an endpoint may open: how many are open already must not change meanwhile.
+    pub(in crate::proxy) fn ejecting(&self) -> MutexGuard<'_, ()> {
+        lock(&self.ejecting)
+    }
+
     /// The live state of an upstream's endpoints, in their order: what it was for those that are in use, new for the others.
     pub(super) fn endpoints(&self, upstream: &Upstream, now: Instant) -> Vec<Arc<EndpointLive>> {
         let mut known = lock(&self.known);

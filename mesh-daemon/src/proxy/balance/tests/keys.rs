@@ -207,6 +207,8 @@ fn tables_are_taken_over_if_nothing_they_depend_on_changed() {
     }
 }
 
-const GOLDEN_RING: [u16; 16] = [0; 16];
-const GOLDEN_MAGLEV: [u16; 16] = [0; 16];
-const MAGLEV_BESIDES: f64 = 0.05;
+/// Of the first 16 keys.
+const GOLDEN_RING: [u16; 16] = [4, 2, 2, 3, 2, 1, 3, 2, 4, 0, 2, 1, 3, 0, 1, 1];
+const GOLDEN_MAGLEV: [u16; 16] = [0, 0, 2, 3, 1, 1, 4, 3, 2, 0, 0, 4, 1, 3, 1, 2];
+/// Share of the keys that Maglev moves although they need not: the paper promises few, not none. Seen: 0.5 % of 50 endpoints, less of fewer.
+const MAGLEV_BESIDES: f64 = 0.01;

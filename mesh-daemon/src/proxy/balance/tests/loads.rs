@@ -1,9 +1,9 @@
 //! Algorithms that go by what is in flight, or by latency.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use super::{LoadBalancer, World, assert_share, equal, new};
-use crate::proxy::live::{InFlight, ServiceLive};
+use crate::proxy::live::InFlight;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -93,7 +93,6 @@ fn peak_ewma_tries_who_has_no_sample_and_believes_the_kernel() {
 /// Clients that send one request each millisecond to servers that answer after a time of their own; time is turned by hand.
 struct Simulation {
     world: World,
-    service: Arc<ServiceLive>,
     /// Requests on their way, by when (in microseconds) they are answered.
     answers: BinaryHeap<Reverse<(u32, usize, usize)>>,
     open: Vec<Option<InFlight>>,
@@ -104,7 +103,6 @@ impl Simulation {
     fn new(count: u16) -> Self {
         Self {
             world: World::equal(count),
-            service: Arc::default(),
             answers: BinaryHeap::new(),
             open: Vec::new(),
             at_us: 0,

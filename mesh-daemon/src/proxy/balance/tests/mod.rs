@@ -3,6 +3,7 @@
 //! Statistical tests: [`assert_share`] allows five standard deviations, which a right balancer exceeds once in 1.7 million comparisons; with
 //! the 100 or so of this folder a seed taken at random would fail once in 17,000 tries. The seed is fixed, so what passes goes on passing.
 
+mod figures;
 mod keys;
 mod loads;
 mod policies;
@@ -54,6 +55,17 @@ impl World {
             endpoints: &self.endpoints,
             usable: &usable,
             key,
+            rng: &mut self.rng,
+            now: self.now,
+        })
+    }
+
+    /// The same for a request that was tried before.
+    fn pick_again(&mut self, balancer: &Balancer, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        balancer.pick_again(Choice {
+            endpoints: &self.endpoints,
+            usable: &usable,
+            key: None,
             rng: &mut self.rng,
             now: self.now,
         })

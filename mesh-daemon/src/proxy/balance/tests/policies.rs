@@ -11,6 +11,7 @@ fn nobody_usable_is_nobody_chosen() {
             let mut world = World::equal(count);
             for key in [None, Some(0), Some(u64::MAX)] {
                 assert_eq!(world.pick(&balancer, key, |_| false), None, "{policy:?} of {count}");
+                assert_eq!(world.pick_again(&balancer, |_| false), None, "{policy:?} of {count}");
             }
             assert_eq!(
                 world.pick(&balancer, Some(7), |_| true).is_some(),

@@ -2,9 +2,9 @@
 
 use super::super::schedule::{Schedule, spread};
 
-/// Turns that an endpoint may be ahead or behind of its share at any time. nginx's smooth round robin, of which many copies are in use, comes
-/// to 4.4 over the same lists.
-const OFF_MAX: f64 = 2.5;
+/// Turns that an endpoint may be ahead or behind of its share at any time; the lists below come to 1.25. The best possible order stays
+/// below 1 (Tijdeman: The chairman assignment problem, 1980); with all phases alike the heavy one among ten light ones would be 4.5 behind.
+const OFF_MAX: f64 = 1.5;
 
 fn schedule(weights: &[u16]) -> Schedule {
     Schedule::new(weights.iter().enumerate().map(|(rank, weight)| (*weight, spread(rank))))
@@ -42,7 +42,6 @@ fn turns_are_spread_evenly() {
     }
     for weights in lists {
         let off = most_off(&weights);
-        println!("{off:.2} {weights:?}");
         assert!(off <= OFF_MAX, "{off} turns off: {weights:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Round robin, with and without weights.
 
-use super::{Balancer, LoadBalancer, World, endpoint, equal, new, weighted};
+use super::{Balancer, LoadBalancer, World, assert_share, endpoint, equal, new, weighted};
 
 fn sequence(world: &mut World, balancer: &Balancer, picks: usize, usable: impl Fn(usize) -> bool) -> Vec<usize> {
     (0..picks)
@@ -29,20 +29,47 @@ fn a_dead_endpoints_turns_go_to_all_and_not_to_its_neighbour() {
     }
 }
 
-#[test]
-fn an_endpoint_that_refuses_sends_its_clients_to_all_others() {
-    // no breaker: each request whose turn is the dead one's finds out for itself, and is tried again elsewhere
-    let balancer = new(&LoadBalancer::RoundRobin, &equal(4));
-    let mut world = World::equal(4);
-    let mut served = [0; 4];
-    for _ in 0..300 {
+/// No breaker: each request whose turn is the dead one's finds out for itself, and is tried again elsewhere.
+fn serve(policy: &LoadBalancer, weights: &[u16], dead: usize, requests: u32) -> (Vec<u32>, u32) {
+    let balancer = new(policy, &weighted(weights));
+    let mut world = World::of(&weighted(weights));
+    let mut served = vec![0; weights.len()];
+    let mut refused = 0;
+    for _ in 0..requests {
         let mut index = world.pick(&balancer, None, |_| true).unwrap();
-        if index == 2 {
-            index = world.pick(&balancer, None, |index| index != 2).unwrap();
+        if index == dead {
+            refused += 1;
+            index = world.pick_again(&balancer, |index| index != dead).unwrap();
         }
         served[index] += 1;
     }
-    assert_eq!(served, [100, 100, 0, 100]);
+    (served, refused)
+}
+
+#[test]
+fn an_endpoint_that_refuses_sends_its_clients_to_all_others() {
+    let (served, refused) = serve(&LoadBalancer::RoundRobin, &[1; 4], 2, 40_000);
+    assert_eq!((refused, served[2]), (10_000, 0));
+    for index in [0, 1, 3] {
+        assert_share(served[index] - 10_000, 10_000, 1.0 / 3.0);
+    }
+    let (served, refused) = serve(&LoadBalancer::WeightedRoundRobin, &[4, 3, 2, 1], 0, 40_000);
+    assert_eq!((refused, served[0]), (16_000, 0));
+    for (served, weight) in served.iter().zip([4u32, 3, 2, 1]).skip(1) {
+        assert_share(served - 4_000 * weight, 16_000, f64::from(weight) / 6.0);
+    }
+}
+
+#[test]
+fn a_retry_spends_no_turn() {
+    for policy in [LoadBalancer::RoundRobin, LoadBalancer::WeightedRoundRobin] {
+        let (served, refused) = serve(&policy, &[1, 1], 0, 100);
+        assert_eq!(
+            (served, refused),
+            (vec![0, 100], 50),
+            "{policy:?}: every second client meets the dead one, not all"
+        );
+    }
 }
 
 #[test]
