@@ -6,7 +6,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context, Result, ensure};
 use mesh_tests::{
     bench::wait_for,
-    daemon::HEALTH_ADDR,
+    daemon::{HANG_GUARD, HEALTH_ADDR},
     kubernetes::{
         ControlPlane,
         shop::{CHAOS_NODE, ClusterShop},
@@ -60,10 +60,14 @@ fn install(plane: &ControlPlane) -> Result<()> {
     established(plane, "trafficpolicies.weft.mesh")
 }
 
+/// Waits until the API server serves the kind and tells everybody of it, which is a moment later.
 fn established(plane: &ControlPlane, name: &str) -> Result<()> {
     let definition = format!("customresourcedefinition/{name}");
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &definition])?;
-    Ok(())
+    wait_for("kubectl to know the kind", HANG_GUARD, || {
+        plane.kubectl(&["get", name]).map(Some)
+    })
+    .map(drop)
 }
 
 #[test]
@@ -91,6 +95,7 @@ fn each_wrong_policy_is_refused_at_kubectl_apply_with_its_field_and_what_to_do()
                     failed.push(format!("{spec}: {field}: {api}\n  was told: {said}"));
                 }
             }
+            ensure!(failed.len() < wrong.len(), "kubectl said something else: {told}");
             ensure!(
                 failed.is_empty(),
                 "{} of {}:\n{}",
@@ -98,6 +103,13 @@ fn each_wrong_policy_is_refused_at_kubectl_apply_with_its_field_and_what_to_do()
                 wrong.len(),
                 failed.join("\n")
             );
+            // what kubectl sees by itself
+            let nowhere = policy("nowhere", &json!({"retry": {}}));
+            let Err(told) = kubectl_apply(&world.plane, &[nowhere])? else {
+                anyhow::bail!("a policy without targets was taken");
+            };
+            let told = format!("{told:#}");
+            ensure!(told.contains("missing required field \"targetRefs\""), "{told}");
             let there = world.plane.kubectl(&["get", "trafficpolicies", "--output=name"])?;
             ensure!(there.trim().is_empty(), "{there}");
             Ok(())
