@@ -163,9 +163,14 @@ impl Cluster {
         self.store.inherit(before)
     }
 
-    /// What is wrong with the watches now, if anything is: one sentence.
+    /// What is wrong with the watches now, if anything is: one sentence. What is gone without, until somebody mends it, is told elsewhere: the
+    /// other lists are as good as ever.
     pub(super) fn trouble(&self) -> Option<String> {
-        let mut troubles = self.lists.values().filter_map(|list| list.trouble.as_ref());
+        let lists = self
+            .lists
+            .iter()
+            .filter(|(kind, list)| !kind.is_optional() || list.may_pass());
+        let mut troubles = lists.filter_map(|(_, list)| list.trouble.as_ref());
         troubles.next().map(|trouble| trouble.sentence.clone())
     }
 

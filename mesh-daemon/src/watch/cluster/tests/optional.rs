@@ -158,6 +158,11 @@ async fn a_kind_that_may_not_be_read_is_told_and_keeps_nobody_from_serving() {
     assert_eq!(opened.state("list of HTTPRoutes"), State::Ready(Some(note)));
     assert!(scrape(&opened).contains("weft_watch_up{kind=\"HTTPRoute\"} 0"));
     assert!(!opened.fail_with(Kind::HttpRoute, "forbidden", "may not list HTTPRoutes"));
+    assert_eq!(
+        opened.cluster.trouble(),
+        None,
+        "the other lists are well: what they say is worth saving"
+    );
     // the right came
     assert!(opened.list(Kind::HttpRoute, vec![route(1)]));
     assert_eq!(opened.state("list of HTTPRoutes"), ready());
