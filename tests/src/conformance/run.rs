@@ -88,8 +88,10 @@ pub(super) fn run(options: &Options, column: Column) -> Result<Run> {
     if run.is_err() {
         cluster.show_logs();
     }
-    cluster.down()?;
-    run
+    let down = cluster.down();
+    // what went wrong first is told
+    let run = run?;
+    down.map(|()| run)
 }
 
 /// Where a run happens.
@@ -119,14 +121,11 @@ impl Place<'_> {
         // one of an earlier run must not pass for this one's
         let _ = fs::remove_file(&report);
         let ended = self.run_suite(&report)?;
-        let yaml = fs::read_to_string(&report).with_context(|| {
-            let log = self.file("log");
-            format!(
-                "the suite wrote no report after {} tests; see {}",
-                ended.len(),
-                log.display()
-            )
-        })?;
+        let see = format!("see {}", self.file("log").display());
+        // its own set-up failed, or it does not know the test that it was asked for
+        ensure!(!ended.is_empty(), "the suite came to no test; {see}");
+        let yaml = fs::read_to_string(&report)
+            .with_context(|| format!("the suite wrote no report after {} tests; {see}", ended.len()))?;
         let report = Report::parse(&yaml)?;
         report.agrees_with(&ended)?;
         Ok(Run {
@@ -231,8 +230,8 @@ impl Place<'_> {
 /// A line for a test that ran; the suite skips a hundred.
 fn tell(started: Instant, test: &Ended) {
     if test.outcome != results::Outcome::Skipped {
-        let (since, took) = (started.elapsed().as_secs_f64(), test.took.as_secs_f64());
-        println!("  {since:6.1} s  {}: {}, {took:.1} s", test.name, test.outcome.word());
+        let since = started.elapsed().as_secs_f64();
+        println!("  {since:6.1} s  {}: {}", test.name, test.outcome.word());
     }
 }
 

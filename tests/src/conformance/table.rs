@@ -104,8 +104,6 @@ fn aligned(rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::{
         super::report::{Level, Report, Statistics},
         *,
@@ -127,7 +125,6 @@ mod tests {
                 .map(|(name, outcome)| Ended {
                     name: (*name).to_owned(),
                     outcome: *outcome,
-                    took: Duration::ZERO,
                 })
                 .collect(),
             report: Report {
