@@ -79,7 +79,9 @@ pub fn conform(options: &Options) -> Result<()> {
             }
         }
     }
-    println!("\n{}", table::table(&runs));
+    if !runs.is_empty() {
+        println!("\n{}", table::table(&runs));
+    }
     println!(
         "The suite's reports and logs, and the daemons' logs, are in {}.",
         results.display()
