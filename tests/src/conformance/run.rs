@@ -1,9 +1,10 @@
 //! One run of the suite: a cluster of two nodes with the API's CRDs and Weft, the suite's program against it, and what both say afterwards.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{BufRead, BufReader, Write},
-    os::unix::process::CommandExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
@@ -67,6 +68,18 @@ impl Run {
     }
 }
 
+/// The suite did not end by itself: after a Ctrl-C, it goes with the cluster, and the cluster's logs tell nothing.
+#[derive(Debug)]
+struct Killed;
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the suite was killed before its end")
+    }
+}
+
+impl std::error::Error for Killed {}
+
 /// Sets a cluster up, runs the suite on it, and removes it.
 ///
 /// # Errors
@@ -85,7 +98,7 @@ pub(super) fn run(options: &Options, column: Column) -> Result<Run> {
     };
     let run = place.install().and_then(|()| place.conform());
     place.keep_daemon_logs();
-    if run.is_err() {
+    if run.as_ref().is_err_and(|error| !error.is::<Killed>()) {
         cluster.show_logs();
     }
     let down = cluster.down();
@@ -162,8 +175,10 @@ impl Place<'_> {
             line.clear();
         }
         // that tests failed is a result; whether it came to an end, its report says
-        child.wait()?;
-        Ok(ended)
+        match child.wait()?.signal() {
+            Some(_) => Err(Killed.into()),
+            None => Ok(ended),
+        }
     }
 
     /// The suite's program, in the first node's network, from which it reaches the API server.

@@ -123,7 +123,7 @@ fn set() -> Set {
         version: SUITE.to_owned(),
         programs: &PROGRAMS,
         flags: programs::flags(&[]),
-        memory: "up to 1.5 GB of memory",
+        memory: "up to 1 GB of memory",
         also: FILES
             .iter()
             .flat_map(|(_, module, from, to)| [*module, *from, *to])
