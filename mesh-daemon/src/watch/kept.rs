@@ -36,6 +36,8 @@ pub(super) trait Lists {
     fn trouble(&self) -> Option<String>;
     /// The missing lists are no reason not to be ready: the note says what serves instead.
     fn excuse(&mut self, note: &str);
+    /// Lets go what other nodes may wait for.
+    async fn close(&mut self);
 }
 
 impl Lists for Cluster {
@@ -57,6 +59,10 @@ impl Lists for Cluster {
 
     fn excuse(&mut self, note: &str) {
         Self::excuse(self, note);
+    }
+
+    async fn close(&mut self) {
+        Self::close(self).await;
     }
 }
 
@@ -168,8 +174,9 @@ impl<L: Lists> Kept<L> {
         }
     }
 
-    /// Writes what is not written yet, at the daemon's orderly end.
+    /// Lets go what others wait for, and writes what is not written yet, at the daemon's orderly end.
     pub(super) async fn close(mut self) {
+        self.lists.close().await;
         if self.save.saving.is_some() {
             let answer = answered(&mut self.save.saving).await;
             self.saved(answer);
