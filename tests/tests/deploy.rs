@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Group, resource, verb: all that the daemon may do.
-const RIGHTS: [(&str, &str, &str); 17] = [
+const RIGHTS: [(&str, &str, &str); 23] = [
     ("", "namespaces", "get"),
     ("", "namespaces", "list"),
     ("", "namespaces", "watch"),
@@ -40,6 +40,12 @@ const RIGHTS: [(&str, &str, &str); 17] = [
     ("discovery.k8s.io", "endpointslices", "list"),
     ("discovery.k8s.io", "endpointslices", "watch"),
     ("events.k8s.io", "events", "create"),
+    ("gateway.networking.k8s.io", "httproutes", "get"),
+    ("gateway.networking.k8s.io", "httproutes", "list"),
+    ("gateway.networking.k8s.io", "httproutes", "watch"),
+    ("weft.mesh", "trafficpolicies", "get"),
+    ("weft.mesh", "trafficpolicies", "list"),
+    ("weft.mesh", "trafficpolicies", "watch"),
 ];
 const NAMESPACE: &str = "weft-system";
 const ACCOUNT: &str = "mesh-daemon";
@@ -115,6 +121,7 @@ fn the_kustomization_lists_every_file_and_nothing_else_is_applied() {
         .collect();
     let expected = [
         "Namespace",
+        "CustomResourceDefinition",
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",

@@ -48,8 +48,8 @@ impl RouteParent {
 pub struct RouteRule {
     /// `name`.
     pub name: Option<String>,
-    /// `matches`, any of which suffices; never empty: a rule without any has one that matches everything. A match that itself cannot be applied is
-    /// left out and told in `faults`.
+    /// `matches`, any of which suffices: a rule without any has one that matches everything. A match that itself cannot be applied is left out
+    /// and told in `faults`; a rule of which none can be has none, and matches nothing: nobody knows what it is for.
     pub matches: Vec<RouteMatch>,
     /// `filters`.
     pub filters: Filters,
@@ -196,7 +196,7 @@ pub struct BackendRef {
 /// What a backend names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BackendTarget {
-    /// A Service's port. `port` absent in the manifest is [`Self::Invalid`].
+    /// A Service's port. `port` absent in the manifest is [`Self::InvalidKind`].
     Service {
         /// The Service; its namespace is the route's if absent.
         service: ObjectRef,

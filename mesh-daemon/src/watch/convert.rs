@@ -1,6 +1,6 @@
 //! What every kind's conversion needs: names, addresses and ports that are checked, and the words for what is refused.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -14,6 +14,10 @@ const CAPTURE_LABEL: &str = "weft.mesh/capture";
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// Longest name of an object, in bytes (RFC 1123 subdomain, as Kubernetes checks it).
 const NAME_BYTES_MAX: usize = 253;
+/// Longest text of a duration, in pieces of a number and a unit (GEP-2257).
+const DURATION_PIECES_MAX: usize = 4;
+/// Most digits of such a number.
+const DURATION_DIGITS_MAX: usize = 5;
 
 /// Why something is set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,10 @@ pub(super) enum Reason {
     Duplicate,
     /// Asks for something that only kube-proxy keeps so far.
     LeftToKubeProxy,
+    /// A TrafficPolicy whose spec does not hold.
+    InvalidPolicy,
+    /// A weight that is none.
+    InvalidWeight,
 }
 
 /// Something refused, before it is known of which object.
@@ -173,6 +181,34 @@ pub(super) fn is_tcp(protocol: Option<&str>) -> bool {
     matches!(protocol, None | Some("" | "TCP"))
 }
 
+/// A duration as the Gateway API writes it (GEP-2257): `1h30m`, `10s`, `250ms`; what is wrong, after the field's name, if it is none.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let refused = || format!("{text:?} is no duration such as 250ms, 10s or 1h30m");
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    for _ in 0..DURATION_PIECES_MAX {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at(digits);
+        let units = after.bytes().take_while(u8::is_ascii_lowercase).count();
+        let (unit, after) = after.split_at(units);
+        let number: u64 = number.parse().map_err(|_| refused())?;
+        let piece = match unit {
+            _ if digits > DURATION_DIGITS_MAX => return Err(refused()),
+            "h" => Duration::from_secs(number * 3600),
+            "m" => Duration::from_secs(number * 60),
+            "s" => Duration::from_secs(number),
+            "ms" => Duration::from_millis(number),
+            _ => return Err(refused()),
+        };
+        total += piece;
+        rest = after;
+        if rest.is_empty() {
+            return Ok(total);
+        }
+    }
+    Err(refused())
+}
+
 /// What an `appProtocol` says. Unknown names are looked at like none: Kubernetes leaves them to implementations.
 pub(super) fn app_protocol(name: Option<&str>) -> AppProtocol {
     match name.unwrap_or_default().to_ascii_lowercase().as_str() {
@@ -203,6 +239,8 @@ impl Reason {
             Self::UnsupportedAddressType => "unsupported_address_type",
             Self::Duplicate => "duplicate",
             Self::LeftToKubeProxy => "left_to_kube_proxy",
+            Self::InvalidPolicy => "invalid_policy",
+            Self::InvalidWeight => "invalid_weight",
         }
     }
 }

@@ -118,8 +118,8 @@ pub(super) fn convert_object(kind: Kind, value: Value) -> Converted {
         Kind::Pod => pod::convert(value, &mut parts).map(Some),
         Kind::Service => service::convert(value, &mut parts).map(Some),
         Kind::EndpointSlice => endpoint_slice::convert(value, &mut parts),
-        Kind::HttpRoute => http_route::convert(value),
-        Kind::TrafficPolicy => traffic_policy::convert(value).map(Some),
+        Kind::HttpRoute => http_route::convert(value, &mut parts),
+        Kind::TrafficPolicy => traffic_policy::convert(value, &mut parts).map(Some),
     };
     let is_lost = converted.is_err();
     let object = converted.unwrap_or_else(|refused| {

@@ -38,6 +38,8 @@ pub(super) trait Lists {
     fn excuse(&mut self, note: &str);
     /// Lets go what other nodes may wait for.
     async fn close(&mut self);
+    /// Takes over what only the saved objects know: last valid specs. Says whether there was any.
+    fn inherit(&mut self, saved: &Objects) -> bool;
 }
 
 impl Lists for Cluster {
@@ -64,6 +66,10 @@ impl Lists for Cluster {
     async fn close(&mut self) {
         Self::close(self).await;
     }
+
+    fn inherit(&mut self, saved: &Objects) -> bool {
+        Self::inherit(self, saved)
+    }
 }
 
 /// Lists and state.
@@ -73,6 +79,8 @@ pub(super) struct Kept<L> {
     place: Place,
     keeper: Option<Keeper>,
     loading: Option<oneshot::Receiver<Answer>>,
+    /// What became of the question, until it is known whether the state is needed; none in it if the thread has died.
+    answer: Option<Option<Answer>>,
     state: Option<Loaded>,
     /// What the state was excused with.
     excuse: Option<String>,
@@ -111,8 +119,10 @@ impl<L: Lists> Kept<L> {
         let mut kept = Self {
             lists,
             start: Start::new(Instant::now()),
+            // at once, also where the lists come in time: it alone may know the last valid spec of a policy
+            loading: keeper.as_ref().map(Keeper::load),
+            answer: None,
             keeper,
-            loading: None,
             state: None,
             excuse: None,
             refused: None,
@@ -141,18 +151,20 @@ impl<L: Lists> Kept<L> {
             if self.save_at().is_some_and(|at| at <= now) {
                 self.save_now(now);
             }
-            let (ask_at, save_at) = (self.start.ask_at(), self.save_at());
+            let (grace_ends, save_at) = (self.start.grace_ends(), self.save_at());
             tokio::select! {
                 () = self.lists.changed() => {
                     self.save.dirty = true;
                     self.listed();
                     return;
                 }
-                () = until(ask_at) => {
-                    self.start.asked();
-                    self.loading = self.keeper.as_ref().map(Keeper::load);
+                () = until(grace_ends) => {
+                    self.start.late();
+                    if let Some(answer) = self.answer.take() && self.loaded(answer) {
+                        return;
+                    }
                 }
-                answer = answered(&mut self.loading) => if self.loaded(answer) {
+                answer = answered(&mut self.loading) => if self.read(answer) {
                     return;
                 },
                 answer = answered(&mut self.save.saving) => self.saved(answer),
@@ -204,6 +216,13 @@ impl<L: Lists> Kept<L> {
             Serves::Nothing => {}
         }
         let now = Instant::now();
+        let saved = match self.answer.take() {
+            Some(Some(Ok(saved))) => saved,
+            _ => self.state.take(),
+        };
+        if let Some(saved) = saved {
+            self.lists.inherit(&saved.objects);
+        }
         self.state = None;
         self.metrics.serves_state(false);
         if let Some(refused) = self.refused.take() {
@@ -214,7 +233,20 @@ impl<L: Lists> Kept<L> {
         self.save.not_before = Some(now + SAVE_EVERY);
     }
 
-    /// Says whether there is something new to publish.
+    /// The state was read. Says whether there is something new to publish.
+    fn read(&mut self, answer: Option<Answer>) -> bool {
+        if self.start.grace_ends().is_some() {
+            self.answer = Some(answer);
+            return false;
+        }
+        match (self.start.serves(), answer) {
+            (Serves::Live, Some(Ok(Some(saved)))) => self.lists.inherit(&saved.objects),
+            (Serves::Live, _) => false,
+            (_, answer) => self.loaded(answer),
+        }
+    }
+
+    /// The state is needed. Says whether there is something new to publish.
     fn loaded(&mut self, answer: Option<Answer>) -> bool {
         let file = self.place.file();
         let file = file.display();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::Options;
+use super::{Options, last_good};
 use crate::{
     ids::ObjectRef,
     model::{EndpointSlice, Facts, HttpRoute, Inputs, Namespace, Node, Pod, Service, SetAside, TrafficPolicy, View},
@@ -174,8 +174,24 @@ impl Objects {
             Object::Service(name, service) => put(&mut self.services, name, service),
             Object::EndpointSlice(name, slice) => put(&mut self.endpoint_slices, name, slice),
             Object::HttpRoute(name, route) => put(&mut self.routes, name, route),
-            Object::TrafficPolicy(name, policy) => put(&mut self.policies, name, policy),
+            Object::TrafficPolicy(name, mut policy) => {
+                if let Some(before) = self.policies.get(&name) {
+                    last_good::inherit(&mut policy, before);
+                }
+                put(&mut self.policies, name, policy)
+            }
         }
+    }
+
+    /// Takes over what earlier objects know and these do not: the last valid specs of policies. Says whether there was any.
+    pub(super) fn inherit(&mut self, before: &Self) -> bool {
+        let mut changed = false;
+        for (name, policy) in &mut self.policies {
+            if let Some(before) = before.policies.get(name) {
+                changed |= last_good::inherit(policy, before);
+            }
+        }
+        changed
     }
 
     /// Takes an object away; says whether it was there.
@@ -243,6 +259,11 @@ impl Kind {
             Self::HttpRoute => "HTTPRoutes",
             Self::TrafficPolicy => "TrafficPolicies",
         }
+    }
+
+    /// Whether it is of a CustomResourceDefinition, which may be missing, or come and go.
+    pub(super) fn is_optional(self) -> bool {
+        matches!(self, Self::HttpRoute | Self::TrafficPolicy)
     }
 
     /// Whether its objects live in Namespaces.

@@ -82,7 +82,9 @@ impl Origin {
                 files.changes.next().await;
                 files.directory.refresh();
                 files.changes.renew(files.directory.is_gone());
-                files.objects = files.directory.objects();
+                let mut objects = files.directory.objects();
+                objects.inherit(&files.objects);
+                files.objects = objects;
             }
             Self::Cluster(cluster) => cluster.changed().await,
         }

@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
 
 use super::{
-    convert::{self, Refused},
+    convert::{self, Reason, Refused},
     objects::Object,
 };
 use crate::{
@@ -14,6 +14,10 @@ use crate::{
     model::{Pod, PodPhase, WEIGHT_DEFAULT},
 };
 
+/// The annotation that says how much of its Service's traffic a pod takes, beside the others, where the balancer weighs.
+const WEIGHT_ANNOTATION: &str = "weft.mesh/weight";
+/// Weights that it may have: three orders of magnitude hold every canary, and the sums of thousands of pods are small numbers.
+const WEIGHTS: std::ops::RangeInclusive<u16> = 1..=1000;
 /// The label that a Deployment gives to the pods of each of its ReplicaSets; the ReplicaSet's name ends in it.
 const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
@@ -29,7 +33,7 @@ pub(super) fn convert(value: Value, parts: &mut Vec<Refused>) -> Result<Object, 
         workload: workload(&pod.metadata, &name.name),
         node: spec.node_name.filter(|node| !node.is_empty()).map(NodeName),
         service_account: spec.service_account_name,
-        weight: WEIGHT_DEFAULT,
+        weight: weight(&pod.metadata, parts),
         host_network: spec.host_network.unwrap_or(false),
         phase: match status.phase.as_deref() {
             Some("Succeeded" | "Failed") => PodPhase::Finished,
@@ -39,6 +43,20 @@ pub(super) fn convert(value: Value, parts: &mut Vec<Refused>) -> Result<Object, 
         start_time: status.start_time.map(|time| time.0.as_second()),
     };
     Ok(Object::Pod(name, converted))
+}
+
+/// A weight that is none leaves the pod its place.
+fn weight(meta: &ObjectMeta, parts: &mut Vec<Refused>) -> u16 {
+    let Some(text) = convert::label(meta.annotations.as_ref(), WEIGHT_ANNOTATION) else {
+        return WEIGHT_DEFAULT;
+    };
+    let read = text.parse().ok().filter(|weight| WEIGHTS.contains(weight));
+    read.unwrap_or_else(|| {
+        let (from, to) = (WEIGHTS.start(), WEIGHTS.end());
+        let detail = format!("`metadata.annotations[{WEIGHT_ANNOTATION}]`: {text:?} is no number from {from} to {to}; {WEIGHT_DEFAULT} is used");
+        parts.push(Refused::new(Reason::InvalidWeight, detail));
+        WEIGHT_DEFAULT
+    })
 }
 
 fn addresses(status: &v1::PodStatus, parts: &mut Vec<Refused>) -> Vec<IpAddr> {

@@ -7,7 +7,10 @@ use super::{
     convert::{self, Reason, Refused},
     objects::Object,
 };
-use crate::model::{Service, ServicePort, TargetPort};
+use crate::model::{Service, ServiceKind, ServicePort, TargetPort};
+
+/// In the place of an address of a Service that has none (Kubernetes: headless Services).
+const HEADLESS: &str = "None";
 
 pub(super) fn convert(mut value: Value, parts: &mut Vec<Refused>) -> Result<Object, Refused> {
     let ports = convert::take_list(&mut value, &["spec", "ports"])?;
@@ -17,7 +20,10 @@ pub(super) fn convert(mut value: Value, parts: &mut Vec<Refused>) -> Result<Obje
         // what is cut off here may be anything: not the same as a Service without addresses
         return Err(Refused::new(Reason::Malformed, "`spec` is missing"));
     };
-    let mut converted = Service::default();
+    let mut converted = Service {
+        kind: kind(&spec),
+        ..Service::default()
+    };
     for text in addresses(&spec) {
         match convert::address(&text, "spec.clusterIPs") {
             Ok(ip) => converted.cluster_ips.push(ip),
@@ -39,6 +45,21 @@ pub(super) fn convert(mut value: Value, parts: &mut Vec<Refused>) -> Result<Obje
         }
     }
     Ok(Object::Service(name, converted))
+}
+
+/// What routes may do with it.
+fn kind(spec: &v1::ServiceSpec) -> ServiceKind {
+    let is_headless = spec.cluster_ip.as_deref() == Some(HEADLESS)
+        || spec.cluster_ips.iter().flatten().any(|address| address == HEADLESS);
+    if spec.type_.as_deref() == Some("ExternalName") {
+        ServiceKind::ExternalName
+    } else if is_headless {
+        ServiceKind::Headless
+    } else if left_to_kube_proxy(spec).is_some() {
+        ServiceKind::LeftToKubeProxy
+    } else {
+        ServiceKind::ClusterIp
+    }
 }
 
 /// What only kube-proxy knows how to keep: capturing such a Service would change what it does.
@@ -68,7 +89,7 @@ fn addresses(spec: &v1::ServiceSpec) -> Vec<String> {
     };
     texts
         .into_iter()
-        .filter(|text| !text.is_empty() && text != "None")
+        .filter(|text| !text.is_empty() && text != HEADLESS)
         .collect()
 }
 

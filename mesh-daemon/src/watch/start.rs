@@ -23,8 +23,8 @@ pub(super) enum Serves {
 #[derive(Debug)]
 pub(super) struct Start {
     serves: Serves,
-    /// When to ask for the saved state; none once it was asked for or is not needed.
-    ask_at: Option<Instant>,
+    /// Until when the lists are waited for alone; none once that is over.
+    grace_ends: Option<Instant>,
 }
 
 impl Start {
@@ -32,7 +32,7 @@ impl Start {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             serves: Serves::Nothing,
-            ask_at: Some(now + GRACE),
+            grace_ends: Some(now + GRACE),
         }
     }
 
@@ -41,14 +41,14 @@ impl Start {
         self.serves
     }
 
-    /// When to ask for the saved state, if at all.
-    pub(super) fn ask_at(&self) -> Option<Instant> {
-        self.ask_at
+    /// Until when the lists are waited for alone, if they still are.
+    pub(super) fn grace_ends(&self) -> Option<Instant> {
+        self.grace_ends
     }
 
-    /// It was asked for.
-    pub(super) fn asked(&mut self) {
-        self.ask_at = None;
+    /// They did not come in time.
+    pub(super) fn late(&mut self) {
+        self.grace_ends = None;
     }
 
     /// There is a state that may be used. Says whether it is to be served: the lists may have come meanwhile.
@@ -62,7 +62,7 @@ impl Start {
 
     /// Every list is complete, from now on for good. Says what was served before.
     pub(super) fn complete(&mut self) -> Serves {
-        self.ask_at = None;
+        self.grace_ends = None;
         std::mem::replace(&mut self.serves, Serves::Live)
     }
 }
@@ -75,16 +75,19 @@ mod tests {
     fn the_lists_come_in_time() {
         let now = Instant::now();
         let mut start = Start::new(now);
-        assert_eq!((start.serves(), start.ask_at()), (Serves::Nothing, Some(now + GRACE)));
+        assert_eq!(
+            (start.serves(), start.grace_ends()),
+            (Serves::Nothing, Some(now + GRACE))
+        );
         assert_eq!(start.complete(), Serves::Nothing);
-        assert_eq!((start.serves(), start.ask_at()), (Serves::Live, None));
+        assert_eq!((start.serves(), start.grace_ends()), (Serves::Live, None));
     }
 
     #[test]
     fn the_state_serves_until_the_lists_come() {
         let mut start = Start::new(Instant::now());
-        start.asked();
-        assert_eq!((start.serves(), start.ask_at()), (Serves::Nothing, None));
+        start.late();
+        assert_eq!((start.serves(), start.grace_ends()), (Serves::Nothing, None));
         assert!(start.loaded());
         assert_eq!(start.serves(), Serves::State);
         assert_eq!(start.complete(), Serves::State);
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn lists_that_come_while_the_state_is_read_win() {
         let mut start = Start::new(Instant::now());
-        start.asked();
+        start.late();
         start.complete();
         assert!(!start.loaded());
         assert_eq!(start.serves(), Serves::Live);

@@ -28,8 +28,8 @@ const BYTES_MAX: u64 = 256 << 20;
 /// How far in the future a state may be dated: a clock that was set back by a day at most is a wrong time zone or a late NTP, and what the
 /// state says is hardly older than it seems; beyond that its age is anybody's guess.
 const AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Jobs that wait for the thread: its one user asks for one thing at a time.
-const JOBS_MAX: usize = 1;
+/// Jobs that wait for the thread: its one user asks for the state once, and for one write at a time.
+const JOBS_MAX: usize = 2;
 /// The file holds names and addresses of the whole cluster, which are root's to see.
 const FILE_MODE: u32 = 0o600;
 /// As the file.

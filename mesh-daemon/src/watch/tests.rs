@@ -2,6 +2,7 @@
 
 mod conversion;
 mod files;
+mod last_good;
 mod running;
 mod bursts;
 

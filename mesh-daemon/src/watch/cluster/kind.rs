@@ -4,29 +4,25 @@
 //! kube's own watcher is not used: it begins a broken streaming list again without saying so, so that an object deleted in between would
 //! stay for ever, and it opens a watch that ends at once again and again without a pause.
 
+mod changes;
+mod list;
+
 use std::{pin::Pin, rc::Rc, time::Duration};
 
 use futures_util::{Stream, stream};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::{Request, Response};
-use kube::{
-    api::{ListParams, WatchParams},
-    client::Body,
-    core::{Request as Requests, Status},
-};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use kube::{api::WatchParams, client::Body};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     super::objects::Kind,
     backoff::{Backoff, Random, share},
     client::Server,
     lines::Lines,
-    patience::{InARow, Patience, REOPENED_MAX, SHORT_MAX, SILENT_MAX, seconds, watch_time},
+    patience::{InARow, Patience, seconds, watch_time},
     raw::Raw,
     trouble::{Asked, Trouble},
-    wire::{Line, PAGE_BYTES_MAX, PAGE_OBJECTS, Page, is_end_of_list, is_older, path, refusal, status},
 };
-use crate::telemetry::causes;
 
 /// What a watch says.
 #[derive(Debug)]
@@ -37,6 +33,8 @@ pub(super) enum Said {
     Listed(Raw),
     /// It is complete, and changes are received (`stands`), or are asked for next.
     Complete { stands: bool },
+    /// The server does not know the kind, which is one that may be missing: there are no objects of it.
+    Absent,
     /// An object is new or changed.
     Applied(Raw),
     /// An object is gone.
@@ -180,283 +178,9 @@ impl Watch {
         }
     }
 
-    async fn page(&mut self, next: Option<String>) -> Step {
-        let asked = self.asked("list");
-        let failed = |trouble| failure(trouble, State::Start);
-        let params = ListParams {
-            limit: Some(PAGE_OBJECTS),
-            continue_token: next,
-            ..ListParams::default()
-        };
-        let request = Requests::new(path(self.kind)).list(&params);
-        let response = self.send(&asked, request).await.map_err(failed)?;
-        if !response.status().is_success() {
-            let status = refusal(response, self.patience.stalled).await;
-            // the token of a page is too old: the list begins again, which is no failure
-            if status.code == 410 && params.continue_token.is_some() {
-                self.pages_once = true;
-                self.pause(None);
-                return Ok(None);
-            }
-            return Err(failed(asked.refusal(&status)));
-        }
-        let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect();
-        let body = match timeout(self.patience.stalled, body).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) => return Err(failed(asked.disconnected(&causes(&*error)))),
-            Err(_) => {
-                let late = format!("did not finish a page in {}", seconds(self.patience.stalled));
-                return Err(failed(asked.late(&late)));
-            }
-        };
-        let page = Page::of(self.kind, &body).map_err(|error| failed(asked.undecodable(&error)))?;
-        let items = page.items.unwrap_or_default().into_iter();
-        let after = match page.metadata.next.filter(|next| !next.is_empty()) {
-            Some(next) => After::Page(next),
-            None if page.metadata.resource_version.is_empty() => {
-                return Err(failed(asked.garbled("a list without a resourceVersion")));
-            }
-            None => After::Open(page.metadata.resource_version),
-        };
-        self.state = State::Items(items, after);
-        Ok(None)
-    }
-
-    fn item(&mut self, mut items: std::vec::IntoIter<Raw>, after: After) -> Option<Said> {
-        if let Some(object) = items.next() {
-            self.state = State::Items(items, after);
-            return Some(Said::Listed(object));
-        }
-        match after {
-            After::Page(next) => {
-                self.state = State::Page(Some(next));
-                None
-            }
-            After::Open(version) => {
-                self.heard();
-                self.state = State::Open(version);
-                Some(Said::Complete { stands: false })
-            }
-        }
-    }
-
-    async fn stream(&mut self) -> Step {
-        let asked = self.asked("watch");
-        let params = WatchParams {
-            send_initial_events: true,
-            ..self.params()
-        };
-        // no version: as new as the moment of the request, whichever of several servers answers
-        let request = Requests::new(path(self.kind)).watch(&params, "");
-        let response = match self.send(&asked, request).await {
-            Ok(response) => response,
-            Err(trouble) => return Err(self.no_stream(trouble)),
-        };
-        if response.status().is_success() {
-            self.state = State::Streaming(Lines::of(response.into_body()));
-            return Ok(None);
-        }
-        let status = refusal(response, self.patience.stalled).await;
-        if matches!(status.code, 400 | 422) {
-            // the first of five says it for all
-            if self.server.streams.replace(false) {
-                tracing::info!(
-                    refusal = status.message,
-                    "the API server does not stream lists; listing in pages"
-                );
-            }
-            self.state = State::Page(None);
-            return Ok(None);
-        }
-        Err(self.no_stream(asked.refusal(&status)))
-    }
-
-    async fn streaming(&mut self, mut lines: Lines) -> Step {
-        let asked = self.asked("watch");
-        let Ok(line) = timeout(self.patience.stalled, lines.next()).await else {
-            let late = format!(
-                "gave no object for {} in the middle of a list",
-                seconds(self.patience.stalled)
-            );
-            return Err(self.no_stream(asked.late(&late)));
-        };
-        let decoded = match line {
-            Ok(Some(line)) => Line::of(self.kind, &line).map_err(|error| asked.undecodable(&error)),
-            Ok(None) => Err(asked.cut("in the middle of a list")),
-            Err(broken) => Err(asked.broken(&broken)),
-        };
-        let Line { event, object } = decoded.map_err(|trouble| self.no_stream(trouble))?;
-        let said = match event.as_str() {
-            "ADDED" | "MODIFIED" => Some(Said::Listed(object)),
-            "DELETED" => Some(Said::Deleted(object)),
-            "BOOKMARK" if is_end_of_list(&object) => {
-                let version = object.meta("resourceVersion").to_owned();
-                if version.is_empty() {
-                    return Err(self.no_stream(asked.garbled("a list without a resourceVersion")));
-                }
-                self.stands_since = Some(Instant::now());
-                self.up_at = None;
-                self.heard();
-                self.state = State::Changes(lines, version);
-                return Ok(Some(Said::Complete { stands: true }));
-            }
-            "ERROR" => return Err(self.no_stream(asked.refusal(&status(object)))),
-            _ => None,
-        };
-        self.state = State::Streaming(lines);
-        Ok(said)
-    }
-
-    /// A streaming list failed: the next is in pages, once, unless that would fail just the same.
-    fn no_stream(&mut self, trouble: Trouble) -> Box<Failure> {
-        self.pages_once = trouble.is_of_the_answer();
-        failure(trouble, State::Start)
-    }
-
-    async fn open(&mut self, version: String) -> Step {
-        let asked = self.asked("watch");
-        let request = Requests::new(path(self.kind)).watch(&self.params(), &version);
-        let response = match self.send(&asked, request).await {
-            Ok(response) => response,
-            Err(trouble) => return Err(failure(trouble, State::Open(version))),
-        };
-        if response.status().is_success() {
-            let now = Instant::now();
-            self.stands_since = Some(now);
-            self.state = State::Changes(Lines::of(response.into_body()), version);
-            // after short ones it has to last longer than they did
-            self.up_at = (self.in_a_row.short >= SHORT_MAX).then(|| now + self.patience.short);
-            return Ok(self.up_at.is_none().then_some(Said::Up));
-        }
-        self.ended(&asked, &refusal(response, self.patience.stalled).await, version)
-    }
-
-    async fn changes(&mut self, mut lines: Lines, version: String) -> Step {
-        let asked = self.asked("watch");
-        let silent_at = Instant::now() + self.patience.silent;
-        let until = self.up_at.map_or(silent_at, |at| at.min(silent_at));
-        let line = match timeout_at(until, lines.next()).await {
-            Ok(Ok(Some(line))) => line,
-            Ok(Ok(None)) => return self.over(&asked, version),
-            Ok(Err(broken)) => {
-                let state = self.go_on(version);
-                return Err(failure(asked.broken(&broken), state));
-            }
-            Err(_) if self.up_at.take().is_some() => {
-                self.in_a_row.short = 0;
-                self.state = State::Changes(lines, version);
-                return Ok(Some(Said::Up));
-            }
-            Err(_) => {
-                self.in_a_row.short = 0;
-                self.spread();
-                self.state = self.go_on(version);
-                return Ok(None);
-            }
-        };
-        // what does not decode is lost: only a list tells what it was
-        let Line { event, object } =
-            Line::of(self.kind, &line).map_err(|error| failure(asked.undecodable(&error), State::Start))?;
-        let said: Option<fn(Raw) -> Said> = match event.as_str() {
-            "ADDED" | "MODIFIED" => Some(Said::Applied),
-            "DELETED" => Some(Said::Deleted),
-            "ERROR" => return self.ended(&asked, &status(object), version),
-            "BOOKMARK" => {
-                let now = object.meta("resourceVersion");
-                if is_older(now, &version) {
-                    tracing::warn!(
-                        kind = self.kind.plural(),
-                        from = version,
-                        to = now,
-                        "the API server went back in time, as after a restored backup; listing again"
-                    );
-                    self.spread();
-                    return Ok(None);
-                }
-                None
-            }
-            _ => {
-                self.state = State::Changes(lines, version);
-                return Ok(None);
-            }
-        };
-        self.heard();
-        // what has no version leaves us where we were: from nowhere on, a watch would not tell what is gone
-        let now = match object.meta("resourceVersion") {
-            "" => version,
-            now => now.to_owned(),
-        };
-        self.state = State::Changes(lines, now);
-        Ok(said.map(|said| said(object)))
-    }
-
     fn heard(&mut self) {
         self.heard_at = Instant::now();
         self.in_a_row.errors = 0;
-    }
-
-    /// After a watch, silence being no failure: another from its version on, or a list if the version may be one of the future.
-    fn go_on(&mut self, version: String) -> State {
-        let silent = self.heard_at.elapsed();
-        if silent < self.patience.silent.saturating_mul(SILENT_MAX) {
-            return State::Open(version);
-        }
-        self.heard_at = Instant::now();
-        tracing::info!(
-            kind = self.kind.plural(),
-            since = version,
-            ?silent,
-            "the API server's watches say nothing, as of a quiet kind, or after a restored backup; listing again"
-        );
-        State::Start
-    }
-
-    /// The server ends the watch in order: its time is over, or the server goes down.
-    fn over(&mut self, asked: &Asked, version: String) -> Step {
-        let stood = self.stands_since.map_or(Duration::ZERO, |since| since.elapsed());
-        if stood >= self.patience.short {
-            self.in_a_row.short = 0;
-            // what ends in its time is spread already
-            if Instant::now() < self.ends_at {
-                self.spread();
-            }
-        } else {
-            self.in_a_row.short = self.in_a_row.short.saturating_add(1);
-            if self.in_a_row.short >= SHORT_MAX {
-                let trouble = asked.cut("it ends watches right after they begin");
-                return Err(failure(trouble, self.go_on(version)));
-            }
-            self.pause(None);
-        }
-        self.state = self.go_on(version);
-        Ok(None)
-    }
-
-    /// The server ends a watch, or refuses to open it.
-    fn ended(&mut self, asked: &Asked, status: &Status, version: String) -> Step {
-        match status.code {
-            // history is gone: no failure, but many nodes find it at the same moment
-            410 => {
-                tracing::info!(
-                    kind = self.kind.plural(),
-                    since = version,
-                    "the API server's history is gone; listing again"
-                );
-                self.pause(None);
-                Ok(None)
-            }
-            // they pass, and the version stays good
-            401 | 403 | 429 => Err(failure(asked.refusal(status), State::Open(version))),
-            500 | 502 | 503 if self.in_a_row.errors + 1 < REOPENED_MAX => {
-                self.in_a_row.errors += 1;
-                Err(failure(asked.refusal(status), State::Open(version)))
-            }
-            // among them 504, which a server says of a version that it has not reached: after a restored backup it never will
-            _ => {
-                self.in_a_row.errors = 0;
-                Err(failure(asked.refusal(status), State::Start))
-            }
-        }
     }
 
     async fn send<E: std::error::Error>(

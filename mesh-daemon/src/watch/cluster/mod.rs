@@ -81,6 +81,8 @@ struct List {
     was_begun: bool,
     /// Whether its watch stood once: a list alone, of an account that may list and not watch, is not enough to be ready.
     has_stood: bool,
+    /// Whether the server was found not to know it.
+    is_absent: bool,
 }
 
 impl List {
@@ -105,6 +107,7 @@ impl Cluster {
                 trouble: None,
                 was_begun: false,
                 has_stood: false,
+                is_absent: false,
             };
             (kind, list)
         });
@@ -178,6 +181,11 @@ impl Cluster {
         }
     }
 
+    /// Takes over what only earlier objects know; says whether there was any.
+    pub(super) fn inherit(&mut self, before: &Objects) -> bool {
+        self.store.inherit(before)
+    }
+
     /// What is wrong with the watches now, if anything is: one sentence.
     pub(super) fn trouble(&self) -> Option<String> {
         let mut troubles = self.lists.values().filter_map(|list| list.trouble.as_ref());
@@ -197,7 +205,9 @@ impl Cluster {
                 self.store.listed(kind, object);
                 return false;
             }
+            Said::Absent => self.absent(kind),
             Said::Complete { stands } => {
+                self.present(kind);
                 let changed = self.store.complete(kind);
                 if stands {
                     self.up(kind);
@@ -217,9 +227,10 @@ impl Cluster {
                 return false;
             }
             Said::Failed(trouble) => {
+                let changed = self.go_without(kind, &trouble);
                 self.failed(kind, trouble);
                 // as long as something else serves, it says why
-                return !self.store.is_complete();
+                return changed || !self.store.is_complete();
             }
         };
         match kind {
@@ -231,6 +242,43 @@ impl Cluster {
             self.publish_claims();
         }
         changed
+    }
+
+    /// A kind without a CustomResourceDefinition has no objects, and that is all there is to know. Says whether anything changed.
+    fn absent(&mut self, kind: Kind) -> bool {
+        self.metrics.absent(kind, true);
+        self.up(kind);
+        if let Some(list) = self.lists.get_mut(&kind) {
+            // asked again and again, which is no relist
+            list.was_begun = false;
+            if !std::mem::replace(&mut list.is_absent, true) {
+                tracing::info!(
+                    "the API server has no {}; they are read as soon as their CustomResourceDefinition is there",
+                    kind.plural()
+                );
+            }
+        }
+        self.store.begin(kind);
+        self.store.complete(kind)
+    }
+
+    fn present(&mut self, kind: Kind) {
+        let list = self.lists.get_mut(&kind);
+        if list.is_some_and(|list| std::mem::replace(&mut list.is_absent, false)) {
+            self.metrics.absent(kind, false);
+            tracing::info!("the API server has {} now", kind.plural());
+        }
+    }
+
+    /// Whoever updates the DaemonSet before the ClusterRole gets daemons that may not read the new kinds. They serve as those before them did, and
+    /// say so: if they waited, the update would end what captures now, for the sake of objects that nobody can have relied on. What was listed
+    /// once holds on, as with other kinds. Says whether anything changed.
+    fn go_without(&mut self, kind: Kind, trouble: &Trouble) -> bool {
+        if !kind.is_optional() || trouble.reason != "forbidden" || self.store.was_listed(kind) {
+            return false;
+        }
+        self.store.begin(kind);
+        self.store.complete(kind)
     }
 
     fn begun(&mut self, kind: Kind) {
@@ -257,6 +305,10 @@ impl Cluster {
         if let Some(list) = self.lists.get_mut(&kind) {
             let excuse = self.excuse.as_ref().filter(|_| trouble.may_pass());
             match excuse {
+                _ if kind.is_optional() && trouble.reason == "forbidden" && !list.has_stood => {
+                    let note = format!("{}; none of them is applied until then", trouble.sentence);
+                    list.item.ready_but(note);
+                }
                 // what was excused does not become unready because its list came before its watch
                 _ if list.has_stood || was_listed && excuse.is_some() => {
                     let note = format!("{}; what it said last holds on", trouble.sentence);

@@ -28,6 +28,10 @@ const FIRST_LIST_WITHIN: Duration = Duration::from_millis(200);
 /// A watch that ended before its time is opened again within this time: a server that goes down in order ends those of all nodes together.
 const REOPENED_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a kind that the server does not have is left alone on average: somebody who installs its CustomResourceDefinition does not wait long
+/// for it, and a thousand nodes without it ask some 130 times a second for two such kinds, which a server refuses from memory.
+const ABSENT_AGAIN: Duration = Duration::from_secs(15);
+
 /// What happened again and again without a line of a watch in between.
 #[derive(Default)]
 pub(super) struct InARow {
@@ -52,6 +56,8 @@ pub(super) struct Patience {
     pub(super) first_list: Duration,
     /// Longest wait after a watch that ended before its time, without a failure.
     pub(super) reopened: Duration,
+    /// Between two questions for a kind that the server does not have, on average.
+    pub(super) absent: Duration,
 }
 
 impl Default for Patience {
@@ -63,6 +69,7 @@ impl Default for Patience {
             first_wait: FIRST_MAX,
             first_list: FIRST_LIST_WITHIN,
             reopened: REOPENED_WITHIN,
+            absent: ABSENT_AGAIN,
         }
     }
 }

@@ -82,6 +82,11 @@ impl Store {
         std::mem::take(&mut self.claims)
     }
 
+    /// Takes over what only earlier objects know.
+    pub(super) fn inherit(&mut self, before: &Objects) -> bool {
+        self.objects.inherit(before)
+    }
+
     /// Whether a full list of the kind was ever there.
     pub(super) fn was_listed(&self, kind: Kind) -> bool {
         self.kinds.get(&kind).is_some_and(|shelf| shelf.was_listed)
@@ -196,12 +201,16 @@ impl Store {
         }
         let known = self.shelf(kind).known.get(&name);
         // what did not convert keeps its last good version, as long as it is the same object
-        let is_kept = converted.is_lost && known.is_some_and(|known| known.uid == uid);
+        let is_same = known.is_some_and(|known| known.uid == uid);
+        let is_kept = converted.is_lost && is_same;
+        // nor does another object of the name inherit a valid spec
+        let is_gone = kind == Kind::TrafficPolicy && !is_same && self.objects.remove(kind, &name);
         let mut changed = match converted.object {
             Some(object) => self.objects.put(object),
             None if is_kept => false,
             None => self.objects.remove(kind, &name),
         };
+        changed |= is_gone;
         let known = Known {
             uid,
             version,

@@ -1,5 +1,6 @@
 //! The watches, tried: what servers do wrong, what the store makes of events, and that their order never matters.
 
+mod optional;
 mod order;
 mod readiness;
 mod reopened;

@@ -6,7 +6,11 @@ use prometheus::{Registry, TextEncoder};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::{ids::NodeName, model::Namespace, ready::State};
+use crate::{
+    ids::{NodeName, ObjectRef},
+    model::{Namespace, PolicySpec, TrafficPolicy, ValidPolicy},
+    ready::State,
+};
 
 /// What the stand-in for the watches says now.
 #[derive(Default)]
@@ -50,6 +54,10 @@ impl Lists for Fake {
 
     async fn close(&mut self) {
         self.world.borrow_mut().closed = true;
+    }
+
+    fn inherit(&mut self, saved: &Objects) -> bool {
+        self.objects.inherit(saved)
     }
 }
 
@@ -271,4 +279,60 @@ async fn a_directory_that_cannot_be_written_holds_up_nothing() {
     bench.until("weft_state_writes_total{result=\"ok\"} 1").await;
     assert!(place(&file).file().exists());
     bench.kept.close().await;
+}
+
+/// Objects with one policy.
+fn policy(invalid: Option<&str>, valid: Option<i64>) -> Objects {
+    let policy = TrafficPolicy {
+        generation: 4,
+        created: Some(7),
+        targets: vec!["web".into()],
+        invalid: invalid.map(str::to_owned),
+        valid: valid.map(|generation| ValidPolicy {
+            generation,
+            targets: vec!["web".into()],
+            spec: PolicySpec::default(),
+        }),
+    };
+    Objects {
+        policies: [(ObjectRef::new("shop", "p"), policy)].into(),
+        ..Objects::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_inherit_last_valid_specs_from_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    saved(dir.path(), &policy(Some("wrong"), Some(2))).await;
+    let (listed, merged) = (policy(Some("still wrong"), None), policy(Some("still wrong"), Some(2)));
+    // lists that come before the state is read: it follows at once
+    let mut early = Bench::start(dir.path());
+    early.list(listed.clone());
+    early.kept.changed().await;
+    if *early.kept.objects() != merged {
+        assert_eq!(*early.kept.objects(), listed);
+        early.kept.changed().await;
+    }
+    assert_eq!(*early.kept.objects(), merged);
+    // lists that come when it has been read and does not serve
+    let mut in_time = Bench::start(dir.path());
+    while in_time.kept.answer.is_none() {
+        in_time.pass(Duration::from_millis(1)).await;
+        std::thread::yield_now();
+    }
+    in_time.list(listed.clone());
+    in_time.kept.changed().await;
+    assert_eq!(*in_time.kept.objects(), merged);
+    // lists that replace it
+    let mut late = Bench::start(dir.path());
+    late.kept.changed().await;
+    assert_eq!(*late.kept.objects(), policy(Some("wrong"), Some(2)));
+    late.list(listed);
+    late.kept.changed().await;
+    assert_eq!(*late.kept.objects(), merged);
+    // and what was inherited is in the next state
+    late.until("weft_state_writes_total{result=\"ok\"} 1").await;
+    let mut next = Bench::start(dir.path());
+    next.kept.changed().await;
+    assert_eq!(*next.kept.objects(), merged);
 }

@@ -12,7 +12,7 @@ use crate::{ids::NodeName, watch::objects::Objects};
 const MAGIC: &str = "weft-state";
 
 /// Raise it when what [`Objects`] serialises to changes: a daemon refuses the state of another version, and a list is never far away.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The first line. The order of its fields is part of the format.
 #[derive(Debug, Serialize, Deserialize)]

@@ -6,8 +6,10 @@ use super::*;
 use crate::{
     ids::ObjectRef,
     model::{
-        AppProtocol, Endpoint, EndpointSlice, Namespace, Node, Pod, PodPhase, Service, ServicePort, SlicePort,
-        TargetPort,
+        AppProtocol, BackendRef, BackendTarget, Endpoint, EndpointSlice, Filters, HashKey, HttpRoute, LoadBalancer,
+        Namespace, Node, PathChange, PathMatch, Pod, PodPhase, PolicySpec, Rewrite, RouteMatch, RouteParent, RouteRule,
+        Service, ServicePort, SlicePort, TargetPort, TimeoutPolicy, TrafficPolicy, ValidPolicy, ValueMatch,
+        ValuePattern,
     },
 };
 
@@ -66,7 +68,75 @@ fn objects() -> Objects {
         pods: [(name("a"), pod)].into(),
         services: [(name("web"), service)].into(),
         endpoint_slices: [(name("web-x"), slice)].into(),
+        routes: [(name("r"), route())].into(),
+        policies: [(name("p"), policy())].into(),
         ..Objects::default()
+    }
+}
+
+/// A route with something of every part that has a shape of its own.
+fn route() -> HttpRoute {
+    let filters = Filters {
+        rewrite: Some(Rewrite {
+            hostname: None,
+            path: Some(PathChange::Prefix("/b".into())),
+        }),
+        ..Filters::default()
+    };
+    let rule = RouteRule {
+        matches: vec![RouteMatch {
+            path: PathMatch::Prefix("/a".into()),
+            method: Some("GET".into()),
+            headers: vec![ValueMatch {
+                name: "x".into(),
+                value: ValuePattern::Exact("y".into()),
+            }],
+            query: Vec::new(),
+        }],
+        backends: vec![BackendRef {
+            target: BackendTarget::Service {
+                service: ObjectRef::new("shop", "web"),
+                port: 80,
+            },
+            weight: 1,
+            filters,
+        }],
+        ..RouteRule::default()
+    };
+    HttpRoute {
+        generation: 1,
+        created: Some(2),
+        parents: vec![RouteParent {
+            group: Some(String::new()),
+            kind: Some("Service".into()),
+            namespace: None,
+            name: "web".into(),
+            section_name: None,
+            port: Some(80),
+        }],
+        rules: vec![rule],
+    }
+}
+
+/// A policy whose last spec does not hold.
+fn policy() -> TrafficPolicy {
+    TrafficPolicy {
+        generation: 4,
+        created: Some(3),
+        targets: vec!["web".into()],
+        invalid: Some("spec: wrong".into()),
+        valid: Some(ValidPolicy {
+            generation: 2,
+            targets: vec!["web".into()],
+            spec: PolicySpec {
+                load_balancer: Some(LoadBalancer::Maglev(HashKey::Header("x-user".into()))),
+                timeout: Some(TimeoutPolicy {
+                    request: Some(Duration::from_millis(1500)),
+                    backend_request: None,
+                }),
+                ..PolicySpec::default()
+            },
+        }),
     }
 }
 
@@ -118,7 +188,7 @@ fn the_format_is_as_its_version_says() {
     let (first, body) = text.split_once('\n').unwrap();
     assert!(
         first.starts_with(&format!(
-            r#"{{"magic":"weft-state","version":1,"node":"n1","saved_at":1767225600,"length":{},"sha256":""#,
+            r#"{{"magic":"weft-state","version":2,"node":"n1","saved_at":1767225600,"length":{},"sha256":""#,
             body.len()
         )),
         "{first}"
@@ -126,11 +196,25 @@ fn the_format_is_as_its_version_says() {
     let expected = concat!(
         r#"{"namespaces":{"shop":{"capture_label":null}},"nodes":{"n1":{"pod_cidrs":["10.0.0.0/24"]}},"#,
         r#""pods":{"shop/a":{"uid":"u-1","capture_label":"enabled","workload":"web","node":"n1","service_account":"default","#,
-        r#""host_network":false,"phase":"Active","ips":["10.0.0.1","fd00::1"],"start_time":7}},"#,
-        r#""services":{"shop/web":{"cluster_ips":["10.96.0.1"],"ports":[{"name":"http","port":80,"target":{"Number":8080},"#,
+        r#""weight":1,"host_network":false,"phase":"Active","ips":["10.0.0.1","fd00::1"],"start_time":7}},"#,
+        r#""services":{"shop/web":{"kind":"ClusterIp","cluster_ips":["10.96.0.1"],"ports":[{"name":"http","port":80,"target":{"Number":8080},"#,
         r#""app_protocol":"Http"}]}},"#,
         r#""endpoint_slices":{"shop/web-x":{"service":"web","ports":[{"name":"http","port":8080,"app_protocol":"Detect"}],"#,
-        r#""endpoints":[{"address":"10.0.0.1","ready":true,"serving":true,"terminating":false}]}}}"#,
+        r#""endpoints":[{"address":"10.0.0.1","ready":true,"serving":true,"terminating":false}]}},"#,
+        r#""routes":{"shop/r":{"generation":1,"created":2,"#,
+        r#""parents":[{"group":"","kind":"Service","namespace":null,"name":"web","section_name":null,"port":80}],"#,
+        r#""rules":[{"name":null,"#,
+        r#""matches":[{"path":{"Prefix":"/a"},"method":"GET","headers":[{"name":"x","value":{"Exact":"y"}}],"query":[]}],"#,
+        r#""filters":{"request_headers":{"set":[],"add":[],"remove":[]},"response_headers":{"set":[],"add":[],"remove":[]},"#,
+        r#""redirect":null,"rewrite":null},"#,
+        r#""backends":[{"target":{"Service":{"service":"shop/web","port":80}},"weight":1,"#,
+        r#""filters":{"request_headers":{"set":[],"add":[],"remove":[]},"response_headers":{"set":[],"add":[],"remove":[]},"#,
+        r#""redirect":null,"rewrite":{"hostname":null,"path":{"Prefix":"/b"}}}}],"#,
+        r#""timeouts":{"request":null,"backend_request":null},"retry":null,"faults":[]}]}},"#,
+        r#""policies":{"shop/p":{"generation":4,"created":3,"targets":["web"],"invalid":"spec: wrong","#,
+        r#""valid":{"generation":2,"targets":["web"],"#,
+        r#""spec":{"load_balancer":{"Maglev":{"Header":"x-user"}},"circuit_breaker":null,"limits":null,"retry":null,"#,
+        r#""timeout":{"request":{"secs":1,"nanos":500000000},"backend_request":null}}}}}}"#,
     );
     assert_eq!(body, expected);
 }
@@ -143,12 +227,12 @@ fn what_another_version_wrote_is_found_refused_and_replaced() {
     let file = dir.path().join("objects.json");
     fs::write(
         &file,
-        r#"{"magic":"weft-state","version":2,"new":true}"#.to_owned() + "\n",
+        r#"{"magic":"weft-state","version":3,"new":true}"#.to_owned() + "\n",
     )
     .unwrap();
     let refused = place.load(SAVED_AT);
     assert!(
-        matches!(refused, Err(Refused::Version { found: 2, known: 1 })),
+        matches!(refused, Err(Refused::Version { found: 3, known: 2 })),
         "{refused:?}"
     );
     place.save(&stamp(), &objects()).unwrap();
@@ -248,14 +332,14 @@ fn what_is_no_state_is_refused_and_why() {
         (String::new(), "it has no first line"),
         ("kind: Pod\n".to_owned(), "its first line is no header"),
         (
-            r#"{"magic":"other","version":1}"#.to_owned() + "\n",
+            r#"{"magic":"other","version":2}"#.to_owned() + "\n",
             "no state of this daemon",
         ),
         (
-            r#"{"magic":"weft-state","version":2,"new":true}"#.to_owned() + "\n",
-            "version 2 and this daemon knows 1",
+            r#"{"magic":"weft-state","version":3,"new":true}"#.to_owned() + "\n",
+            "version 3 and this daemon knows 2",
         ),
-        (r#"{"magic":"weft-state","version":1}"#.to_owned() + "\n", "no header"),
+        (r#"{"magic":"weft-state","version":2}"#.to_owned() + "\n", "no header"),
         (text.replace("\"uid\":\"u-1\"", "\"uid\":\"u-2\""), "checksum"),
         (
             text.replace(
@@ -268,7 +352,7 @@ fn what_is_no_state_is_refused_and_why() {
             text.replacen("{\"magic\"", "{ \"magic\"", 1),
             "not as this daemon writes it",
         ),
-        (text.replace("]}}}", "]}"), "bytes behind its first line"),
+        (text.replace("}}}}}}", "}}"), "bytes behind its first line"),
     ] {
         let said = sentence(bytes.as_bytes());
         assert!(said.contains(part) && !said.contains('\n'), "{bytes}: {said}");

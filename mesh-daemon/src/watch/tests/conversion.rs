@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    model::{AppProtocol, Pod, PodPhase, TargetPort},
+    model::{AppProtocol, Pod, PodPhase, ServiceKind, TargetPort},
     watch::{
         convert::app_protocol,
         document::{Document, Syntax, parse},
@@ -130,15 +130,23 @@ fn one_bad_port_does_not_lose_the_service() {
 
 #[test]
 fn services_without_an_address_of_their_own() {
-    for (spec, addresses) in [
-        ("{clusterIP: None}", 0),
-        ("{clusterIPs: [None]}", 0),
+    for (spec, kind, addresses) in [
+        ("{clusterIP: None}", ServiceKind::Headless, 0),
+        ("{clusterIPs: [None]}", ServiceKind::Headless, 0),
+        ("{clusterIP: None, sessionAffinity: None}", ServiceKind::Headless, 0),
         (
             "{type: ExternalName, externalName: example.org, clusterIP: 10.96.0.1}",
+            ServiceKind::ExternalName,
             0,
         ),
-        ("{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 'fd00::1']}", 2),
-        ("{clusterIP: 10.96.0.1}", 1),
+        (
+            "{clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1, 'fd00::1']}",
+            ServiceKind::ClusterIp,
+            2,
+        ),
+        ("{clusterIP: 10.96.0.1}", ServiceKind::ClusterIp, 1),
+        ("{type: LoadBalancer, clusterIP: 10.96.0.1}", ServiceKind::ClusterIp, 1),
+        ("{}", ServiceKind::ClusterIp, 0),
     ] {
         let document = read(&format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {spec}}}"
@@ -146,8 +154,66 @@ fn services_without_an_address_of_their_own() {
         let [Object::Service(_, service)] = document.objects.as_slice() else {
             panic!("{spec}");
         };
-        assert_eq!(service.cluster_ips.len(), addresses, "{spec}");
+        assert_eq!((service.kind, service.cluster_ips.len()), (kind, addresses), "{spec}");
         assert_eq!(reasons(&document), [], "{spec}");
+    }
+}
+
+#[test]
+fn services_that_only_kube_proxy_can_keep() {
+    for spec in [
+        "{clusterIP: 10.96.0.1, sessionAffinity: ClientIP}",
+        "{clusterIP: 10.96.0.1, internalTrafficPolicy: Local}",
+    ] {
+        let document = read(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {spec}}}"
+        ));
+        let [Object::Service(_, service)] = document.objects.as_slice() else {
+            panic!("{spec}");
+        };
+        assert_eq!(service.kind, ServiceKind::LeftToKubeProxy, "{spec}");
+        assert_eq!(
+            reasons(&document),
+            [("Service", "default/s", "left_to_kube_proxy")],
+            "{spec}"
+        );
+    }
+}
+
+#[test]
+fn weights_are_from_1_to_1000_and_1_where_they_are_not() {
+    let of = |annotations: &str| {
+        let document = read(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: shop, annotations: {annotations}}}, spec: {{}}}}"
+        ));
+        let [Object::Pod(_, pod)] = document.objects.as_slice() else {
+            panic!("{annotations}");
+        };
+        let reasons: Vec<_> = document
+            .refused
+            .iter()
+            .map(|item| (item.reason, item.detail.clone()))
+            .collect();
+        (pod.weight, reasons)
+    };
+    for (annotations, weight) in [
+        ("{}", 1),
+        ("{weft.mesh/weight: '1'}", 1),
+        ("{weft.mesh/weight: '250'}", 250),
+        ("{weft.mesh/weight: '1000'}", 1000),
+    ] {
+        assert_eq!(of(annotations), (weight, vec![]), "{annotations}");
+    }
+    for text in ["0", "1001", "-1", "", "many", "1.5", " 2", "99999999999"] {
+        let (weight, reasons) = of(&format!("{{weft.mesh/weight: '{text}'}}"));
+        let [(reason, detail)] = reasons.as_slice() else {
+            panic!("{text:?}: {reasons:?}");
+        };
+        assert_eq!((weight, *reason), (1, "invalid_weight"), "{text:?}");
+        assert!(
+            detail.contains(&format!("{text:?}")) && detail.contains("weft.mesh/weight"),
+            "{detail}"
+        );
     }
 }
 

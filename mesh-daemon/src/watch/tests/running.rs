@@ -11,7 +11,7 @@ use crate::{
     model::{Facts, Snapshot},
     ready::Readiness,
     task,
-    watch::{self as room, Ends, Error, Metrics, Options, Source},
+    watch::{self as room, Ends, Error, Metrics, Options, Source, objects::Kind},
 };
 
 /// Far more than any change takes; only a broken build waits so long.
@@ -102,7 +102,7 @@ fn nothing_is_published_before_objects_and_facts_are_there() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "a.yaml", &pod("a", "10.0.0.1"));
         let mut running = Running::start(dir.path(), None);
-        assert_eq!(running.readiness.pending().len(), 5);
+        assert_eq!(running.readiness.pending().len(), Kind::ALL.len());
         while !running.readiness.pending().is_empty() {
             tokio::task::yield_now().await;
         }

@@ -20,14 +20,14 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters: [{name: c, clu
                           contexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x\n\
                           users: [{name: u, user: {token: t}}]\n";
 
-struct Opened {
-    cluster: Cluster,
+pub(super) struct Opened {
+    pub(super) cluster: Cluster,
     readiness: Readiness,
-    registry: Registry,
+    pub(super) registry: Registry,
     _tasks: LocalSet,
 }
 
-async fn open() -> Opened {
+pub(super) async fn open() -> Opened {
     let dir = tempfile::tempdir().unwrap();
     let kubeconfig = dir.path().join("kubeconfig");
     fs::write(&kubeconfig, KUBECONFIG).unwrap();
@@ -63,12 +63,12 @@ async fn open() -> Opened {
 }
 
 impl Opened {
-    fn state(&self, what: &str) -> State {
+    pub(super) fn state(&self, what: &str) -> State {
         let items = self.readiness.items();
         items.into_iter().find(|(name, _)| name == what).unwrap().1
     }
 
-    fn list(&mut self, kind: Kind, objects: Vec<Raw>) -> bool {
+    pub(super) fn list(&mut self, kind: Kind, objects: Vec<Raw>) -> bool {
         assert!(!self.cluster.take(kind, Said::Listing));
         for object in objects {
             assert!(!self.cluster.take(kind, Said::Listed(object)));
@@ -81,14 +81,19 @@ impl Opened {
     }
 
     fn fail_for(&mut self, kind: Kind, reason: &'static str, sentence: &str) {
+        // news only as long as something else may serve, and say why
+        let is_news = !self.cluster.is_complete();
+        assert_eq!(self.fail_with(kind, reason, sentence), is_news);
+    }
+
+    /// Says whether that was news.
+    pub(super) fn fail_with(&mut self, kind: Kind, reason: &'static str, sentence: &str) -> bool {
         let trouble = Trouble {
             reason,
             sentence: sentence.to_owned(),
             retry_after: None,
         };
-        // news only as long as something else may serve, and say why
-        let is_news = !self.cluster.is_complete();
-        assert_eq!(self.cluster.take(kind, Said::Failed(trouble)), is_news);
+        self.cluster.take(kind, Said::Failed(trouble))
     }
 }
 
@@ -96,14 +101,14 @@ fn node(name: &str) -> Raw {
     Raw(json!({"metadata": {"name": name, "resourceVersion": "1"}}))
 }
 
-fn ready() -> State {
+pub(super) fn ready() -> State {
     State::Ready(None)
 }
 
 #[tokio::test]
 async fn each_kind_is_pending_with_its_reason_until_its_first_list() {
     let mut opened = open().await;
-    assert_eq!(opened.readiness.pending().len(), 6);
+    assert_eq!(opened.readiness.pending().len(), Kind::ALL.len() + 1);
     assert_eq!(opened.state("list of Pods"), State::Pending(None));
     opened.fail(Kind::Pod, "refused");
     assert_eq!(opened.state("list of Pods"), State::Pending(Some("refused".into())));
@@ -118,7 +123,7 @@ async fn each_kind_is_pending_with_its_reason_until_its_first_list() {
     assert!(!opened.cluster.take(Kind::Pod, Said::Up));
     assert_eq!(opened.state("list of Pods"), ready());
     assert!(!opened.cluster.is_complete());
-    for kind in [Kind::Namespace, Kind::Service, Kind::EndpointSlice, Kind::Node] {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Pod) {
         opened.list(kind, Vec::new());
     }
     assert!(opened.cluster.is_complete());

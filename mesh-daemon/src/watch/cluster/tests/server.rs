@@ -34,15 +34,16 @@ pub(super) const PATIENCE: Patience = Patience {
     first_wait: Duration::from_millis(5),
     first_list: Duration::from_millis(5),
     reopened: Duration::from_millis(5),
+    absent: Duration::from_millis(5),
 };
 
 /// What the server does with one request.
 pub(super) struct Answer {
     /// What the request's target must contain.
-    asked: &'static [&'static str],
-    status: u16,
-    body: String,
-    then: Then,
+    pub(super) asked: &'static [&'static str],
+    pub(super) status: u16,
+    pub(super) body: String,
+    pub(super) then: Then,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,6 +118,11 @@ pub(super) fn says(answers: Vec<Answer>, expected: &[&str]) {
 
 /// The same with another patience, and checks that nothing more is said for a while.
 pub(super) fn says_with(patience: Patience, answers: Vec<Answer>, expected: &[&str], still: Duration) {
+    says_of(Kind::Pod, patience, answers, expected, still);
+}
+
+/// The same of another kind.
+pub(super) fn says_of(kind: Kind, patience: Patience, answers: Vec<Answer>, expected: &[&str], still: Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -134,7 +140,7 @@ pub(super) fn says_with(patience: Patience, answers: Vec<Answer>, expected: &[&s
         let answers = Rc::new(RefCell::new(VecDeque::from(answers)));
         let wrong = Rc::new(RefCell::new(Vec::new()));
         let serving = task::scoped("server", serve(listener, Rc::clone(&answers), Rc::clone(&wrong)));
-        let mut events = watch(Rc::new(server), Kind::Pod, patience);
+        let mut events = watch(Rc::new(server), kind, patience);
         let mut said = Vec::new();
         while said.len() < expected.len() {
             match timeout(HANG_GUARD, events.next()).await {
@@ -163,6 +169,7 @@ fn word(said: &Said) -> String {
         Said::Listing => "listing".to_owned(),
         Said::Listed(raw) => format!("listed {}", raw.meta("name")),
         Said::Complete { .. } => "complete".to_owned(),
+        Said::Absent => "absent".to_owned(),
         Said::Applied(raw) => format!("applied {}", raw.meta("name")),
         Said::Deleted(raw) => format!("deleted {}", raw.meta("name")),
         Said::Up => "up".to_owned(),

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::{super::store::Store, object, pod};
+use super::{
+    super::{raw::Raw, store::Store},
+    object, pod,
+};
 use crate::{
     ids::{NodeName, ObjectRef},
     watch::objects::Kind,
@@ -154,4 +157,60 @@ fn this_nodes_pods_are_told_with_gate_and_condition() {
     );
     store.deleted(POD, &pod("a", "1", 3, "10.0.0.1"));
     assert!(store.local().is_empty());
+}
+
+fn policy(uid: &str, version: u64, threshold: i64) -> Raw {
+    let spec = json!({"targetRefs": [{"name": "web"}], "circuitBreaker": {"failureThreshold": threshold}});
+    object(
+        "p",
+        uid,
+        version,
+        json!({"metadata": {"generation": version}, "spec": spec}),
+    )
+}
+
+#[test]
+fn the_last_valid_spec_of_a_policy_holds_on_as_long_as_it_is_the_same_object() {
+    const POLICY: Kind = Kind::TrafficPolicy;
+    /// What was seen last, whether it holds, and which generation does.
+    fn told(store: &Store) -> Option<(i64, bool, Option<i64>)> {
+        let policy = store.objects().policies.values().next()?;
+        let valid = policy.valid.as_ref().map(|valid| valid.generation);
+        Some((policy.generation, policy.invalid.is_none(), valid))
+    }
+    let mut store = Store::new(NodeName("n1".into()));
+    store.begin(POLICY);
+    store.listed(POLICY, policy("1", 1, 5));
+    assert!(store.complete(POLICY));
+    assert_eq!(told(&store), Some((1, true, Some(1))));
+    assert!(store.applied(POLICY, policy("1", 2, 0)));
+    assert_eq!(told(&store), Some((2, false, Some(1))));
+    // a relist, swapped in whole
+    store.begin(POLICY);
+    store.listed(POLICY, policy("1", 3, -1));
+    assert!(store.complete(POLICY));
+    assert_eq!(told(&store), Some((3, false, Some(1))));
+    // told again, it is no news
+    assert!(!store.applied(POLICY, policy("1", 3, -1)));
+    assert!(store.applied(POLICY, policy("1", 4, 7)));
+    assert_eq!(told(&store), Some((4, true, Some(4))));
+    // another object of the name, whose beginning was not seen, in a list and in a watch
+    store.begin(POLICY);
+    store.listed(POLICY, policy("2", 5, 0));
+    assert!(store.complete(POLICY));
+    assert_eq!(told(&store), Some((5, false, None)));
+    assert!(store.applied(POLICY, policy("2", 6, 8)));
+    assert!(store.applied(POLICY, policy("3", 7, 0)));
+    assert_eq!(told(&store), Some((7, false, None)));
+    assert!(store.applied(POLICY, policy("3", 8, 9)));
+    assert!(store.deleted(POLICY, &policy("3", 9, 9)));
+    assert_eq!(told(&store), None);
+    assert!(store.applied(POLICY, policy("4", 10, 0)));
+    assert_eq!(told(&store), Some((10, false, None)));
+    // what only an earlier daemon knows
+    let mut saved = Store::new(NodeName("n1".into()));
+    saved.applied(POLICY, policy("4", 9, 3));
+    assert!(store.inherit(saved.objects()));
+    assert_eq!(told(&store), Some((10, false, Some(9))));
+    assert!(!store.inherit(saved.objects()));
 }

@@ -68,7 +68,8 @@ async fn with<F: Future<Output = ()>>(pods: &[&str], test: impl FnOnce(Running) 
         let (acks, seen) = watch::channel(None);
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        let writer = run(api.client(), NodeName("n1".into()), seen, api.watch(), metrics);
+        let (_, claims) = watch::channel(std::sync::Arc::default());
+        let writer = run(api.client(), NodeName("n1".into()), seen, api.watch(), claims, metrics);
         test(Running {
             api,
             acks,
