@@ -168,7 +168,7 @@ pub fn opens_captured(packet: &Packet, iface: &Iface) -> Step<()> {
     }
 }
 
-/// Fourth step: `to_mesh` says that the destination is a service with endpoints or lies in a pod range. Next: the worker's listener.
+/// Fourth step: `to_mesh` says that the destination is a service with endpoints or a route, or lies in a pod range. Next: the worker's listener.
 #[inline(always)]
 pub fn destination(packet: &Packet, iface: &Iface, to_mesh: bool) -> Step<()> {
     if !to_mesh {

@@ -19,7 +19,7 @@ pub struct ServiceKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ServiceValue {
-    /// Ready endpoints when the entry was written; for people who dump the map. Never 0: such a service is not steered, so that its
-    /// clients get kube-proxy's own refusal.
+    /// Ready endpoints when the entry was written; for people who dump the map. 0 only where a route stands: a service with neither is not steered, so
+    /// that its clients get kube-proxy's own refusal.
     pub endpoints: u32,
 }

@@ -8,11 +8,12 @@ use mesh_common::{
 };
 
 use super::{
-    Content, Pod, Routes, Tables, View, Workload,
+    Content, Pod, Tables, View, Workload,
     bounded::bounded,
     interfaces::{self, Locals},
     owners::{self, Owners, owned},
-    ranges, upstreams,
+    ranges, routing,
+    upstreams::{self, Endpoints},
 };
 use crate::ids::ObjectRef;
 
@@ -32,12 +33,20 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
     let locals = interfaces::locals(inputs, &owners, &mut set_aside);
     let workloads = workloads(inputs, &owners, &locals, earlier);
     let pod_ranges = ranges::pod_ranges(inputs, &mut set_aside);
-    let mut upstreams = upstreams::all(inputs, &workloads, &mut set_aside);
+    let endpoints = Endpoints::of(inputs, &workloads);
+    let mut upstreams = upstreams::all(inputs, &endpoints, &mut set_aside);
     if let Some(earlier) = earlier {
         share(&mut upstreams, &earlier.upstreams);
     }
+    let world = routing::World {
+        inputs,
+        endpoints: &endpoints,
+        upstreams: &upstreams,
+        earlier,
+    };
+    let routed = routing::all(&world, &mut set_aside);
     let tables = Tables {
-        services: upstreams::steered(&upstreams, &mut set_aside),
+        services: upstreams::steered(&upstreams, &routed.routes, &mut set_aside),
         pod_ranges: bounded(
             "pod ranges",
             POD_RANGES_MAX,
@@ -56,10 +65,11 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
     Content {
         workloads,
         upstreams,
-        routes: Routes::new(),
-        backends: BTreeMap::new(),
-        route_verdicts: BTreeMap::new(),
+        routes: routed.routes,
+        backends: routed.backends,
+        route_verdicts: routed.verdicts,
         policy_verdicts: BTreeMap::new(),
+        patterns: routed.patterns,
         pod_ranges,
         node_addresses: inputs.facts.node_addresses.clone(),
         captures: locals.captures,

@@ -1,10 +1,12 @@
 //! Content and tables as stable text, one line per fact: for golden files and for people at the admin socket.
 
+mod routes;
+
 use std::fmt::Write as _;
 
 use mesh_common::capture::IFACE_CAPTURED;
 
-use super::{Capture, Content, Tables, Workload};
+use super::{Capture, Content, Tables, Upstream, Workload};
 
 /// Everything but the kernel's tables.
 pub fn dump(content: &Content) -> String {
@@ -25,10 +27,12 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
     let Content {
         workloads,
         upstreams,
+        // these three are written in a file of their own
         routes: _,
         backends: _,
         route_verdicts: _,
         policy_verdicts: _,
+        patterns: _,
         pod_ranges,
         node_addresses,
         captures,
@@ -44,14 +48,9 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
             "upstream {address} {} protocol={:?}",
             upstream.service, upstream.app_protocol
         )?;
-        for endpoint in &upstream.endpoints {
-            let pod = endpoint
-                .workload
-                .as_ref()
-                .map_or_else(|| "-".to_owned(), |workload| workload.pod.to_string());
-            writeln!(text, "  endpoint {} {pod}", endpoint.address)?;
-        }
+        write_endpoints(text, upstream)?;
     }
+    routes::write(text, content)?;
     for range in pod_ranges {
         writeln!(text, "pod-range {range}")?;
     }
@@ -70,6 +69,17 @@ fn write_content(text: &mut String, content: &Content) -> std::fmt::Result {
             "set-aside {} {} {}: {}",
             aside.kind, aside.name, aside.reason, aside.detail
         )?;
+    }
+    Ok(())
+}
+
+fn write_endpoints(text: &mut String, upstream: &Upstream) -> std::fmt::Result {
+    for endpoint in &upstream.endpoints {
+        let pod = endpoint
+            .workload
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |workload| workload.pod.to_string());
+        writeln!(text, "  endpoint {} {pod}", endpoint.address)?;
     }
     Ok(())
 }

@@ -36,8 +36,8 @@ pub use request_settings::{
     ATTEMPTS_DEFAULT, BACKOFF_DEFAULT, BUDGET_DEFAULT, RETRY_ON_DEFAULT, RequestSettings, RetrySettings,
 };
 pub use routing::{
-    Action, Backends, Edits, HeaderEdits, Matched, RouteBackend, RouteTable, Routes, Rule, RuleFailure, ServiceRoutes,
-    Target,
+    Action, Backends, Edits, HeaderEdits, Matched, Patterns, RouteBackend, RouteTable, Routes, Rule, RuleFailure,
+    ServiceRoutes, Target,
 };
 pub use snapshot::{
     AppliedPolicy, Capture, Content, Family, NotCaptured, Snapshot, Upstream, UpstreamEndpoint, UpstreamKey, Workload,

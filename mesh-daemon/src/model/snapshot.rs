@@ -9,8 +9,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    AppProtocol, PolicySpec, PolicyVerdict, RequestSettings, RouteTable, RouteVerdict, Routes, SetAside, Tables,
-    WEIGHT_DEFAULT,
+    AppProtocol, Patterns, PolicySpec, PolicyVerdict, RequestSettings, RouteTable, RouteVerdict, Routes, SetAside,
+    Tables, WEIGHT_DEFAULT,
 };
 use crate::ids::{Generation, NodeName, ObjectRef};
 
@@ -38,6 +38,8 @@ pub struct Content {
     pub route_verdicts: BTreeMap<ObjectRef, RouteVerdict>,
     /// What became of each TrafficPolicy.
     pub policy_verdicts: BTreeMap<ObjectRef, PolicyVerdict>,
+    /// The regular expressions of all HTTPRoutes, for the next build: it compiles only what is new.
+    pub patterns: Patterns,
     /// Ranges that pods' addresses come from.
     pub pod_ranges: BTreeSet<IpNet>,
     /// Addresses of the node itself.

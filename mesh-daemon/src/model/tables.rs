@@ -13,7 +13,7 @@ use mesh_common::{
 pub struct Tables {
     /// Local pods' interfaces by index, captured or not.
     pub ifaces: BTreeMap<u32, Iface>,
-    /// Service addresses that are steered: those with a ready endpoint.
+    /// Service addresses that are steered: those with a ready endpoint or a route.
     pub services: BTreeMap<ServiceKey, ServiceValue>,
     /// Pod ranges: prefix length in bits of the 16-byte address (IPv4 mapped, so /24 is 120), and the network.
     pub pod_ranges: BTreeSet<(u32, Addr)>,

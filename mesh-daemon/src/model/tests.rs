@@ -4,6 +4,7 @@ mod capture;
 mod order;
 mod owners;
 mod ranges;
+mod routes;
 mod upstreams;
 
 use std::net::IpAddr;
@@ -158,4 +159,27 @@ fn set_aside(content: &Content) -> Vec<String> {
         .iter()
         .map(|aside| format!("{} {} {}", aside.kind, aside.name, aside.reason))
         .collect()
+}
+
+/// The same numbers for the same seed: xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        // the low bits of small seeds are poor at first
+        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % end
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    fn shuffle<T>(&mut self, list: &mut [T]) {
+        for last in (1..list.len()).rev() {
+            list.swap(last, self.below(last + 1));
+        }
+    }
 }

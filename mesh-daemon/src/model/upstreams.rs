@@ -12,24 +12,44 @@ use mesh_common::{
 };
 
 use super::{
-    AppProtocol, Endpoint, EndpointSlice, Family, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint, View,
-    Workload, bounded::bounded,
+    AppProtocol, Endpoint, EndpointSlice, Family, Routes, Service, ServicePort, SetAside, Upstream, UpstreamEndpoint,
+    View, Workload, bounded::bounded,
 };
 use crate::ids::ObjectRef;
+
+/// Who stands behind Services.
+pub(super) struct Endpoints<'a> {
+    /// By namespace and name of the Service.
+    slices: BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    workloads: &'a BTreeMap<IpAddr, Arc<Workload>>,
+}
+
+impl<'a> Endpoints<'a> {
+    /// Sorts the slices.
+    pub(super) fn of(inputs: &View<'a>, workloads: &'a BTreeMap<IpAddr, Arc<Workload>>) -> Self {
+        let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (name, slice) in inputs.endpoint_slices {
+            let service = (name.namespace.as_str(), slice.service.as_str());
+            slices.entry(service).or_default().push(slice);
+        }
+        Self { slices, workloads }
+    }
+
+    fn slices<'s>(&'s self, service: &'s ObjectRef) -> &'s [&'s EndpointSlice] {
+        let slices = self.slices.get(&(service.namespace.as_str(), service.name.as_str()));
+        slices.map_or(&[], Vec::as_slice)
+    }
+}
 
 /// The upstream of every service address and port. Of two Services with one address the first by name has it.
 pub(super) fn all(
     inputs: &View<'_>,
-    workloads: &BTreeMap<IpAddr, Arc<Workload>>,
+    endpoints: &Endpoints<'_>,
     set_aside: &mut BTreeSet<SetAside>,
 ) -> BTreeMap<SocketAddr, Arc<Upstream>> {
-    let slices = slices_by_service(inputs);
     let mut owners: BTreeMap<IpAddr, &ObjectRef> = BTreeMap::new();
     let mut upstreams = BTreeMap::new();
     for (name, service) in inputs.services {
-        let own_slices = slices
-            .get(&(name.namespace.as_str(), name.name.as_str()))
-            .map_or(&[][..], Vec::as_slice);
         let addresses: BTreeSet<_> = service.cluster_ips.iter().collect();
         for address in addresses {
             if !usable(inputs, name, *address, set_aside) {
@@ -47,7 +67,7 @@ pub(super) fn all(
             for port in &service.ports {
                 upstreams
                     .entry(SocketAddr::new(*address, port.port))
-                    .or_insert_with(|| Arc::new(upstream(name, port, *address, own_slices, workloads, set_aside)));
+                    .or_insert_with(|| Arc::new(upstream(name, port, Family::of(*address), endpoints, set_aside)));
             }
         }
         report_duplicate_ports(name, service, set_aside);
@@ -55,14 +75,16 @@ pub(super) fn all(
     upstreams
 }
 
-/// What the kernel steers: a service port without a ready endpoint is left to kube-proxy, which refuses it as its clients expect.
+/// What the kernel steers: a service port without a ready endpoint is left to kube-proxy, which refuses it as its clients expect, unless it has a
+/// route: that may lead elsewhere.
 pub(super) fn steered(
     upstreams: &BTreeMap<SocketAddr, Arc<Upstream>>,
+    routes: &Routes,
     set_aside: &mut BTreeSet<SetAside>,
 ) -> BTreeMap<ServiceKey, ServiceValue> {
-    let with_endpoints = upstreams
+    let wanted = upstreams
         .iter()
-        .filter(|(_, upstream)| !upstream.endpoints.is_empty())
+        .filter(|(address, upstream)| !upstream.endpoints.is_empty() || routes.contains_key(address))
         .map(|(address, upstream)| {
             let key = ServiceKey {
                 addr: Addr::from(address.ip()),
@@ -70,38 +92,28 @@ pub(super) fn steered(
             };
             (key, u32::try_from(upstream.endpoints.len()).unwrap_or(u32::MAX))
         });
-    bounded("service ports", SERVICES_MAX, with_endpoints, set_aside)
+    bounded("service ports", SERVICES_MAX, wanted, set_aside)
         .into_iter()
         .map(|(key, endpoints)| (key, ServiceValue { endpoints }))
         .collect()
 }
 
-/// By namespace and name of the Service.
-fn slices_by_service<'a>(inputs: &View<'a>) -> BTreeMap<(&'a str, &'a str), Vec<&'a EndpointSlice>> {
-    let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (name, slice) in inputs.endpoint_slices {
-        let service = (name.namespace.as_str(), slice.service.as_str());
-        slices.entry(service).or_default().push(slice);
-    }
-    slices
-}
-
-fn upstream(
+/// One port of a Service in one family: what is addressed and what routes send to are made here alike.
+pub(super) fn upstream(
     service: &ObjectRef,
     port: &ServicePort,
-    address: IpAddr,
-    slices: &[&EndpointSlice],
-    workloads: &BTreeMap<IpAddr, Arc<Workload>>,
+    family: Family,
+    behind: &Endpoints<'_>,
     set_aside: &mut BTreeSet<SetAside>,
 ) -> Upstream {
     let mut app_protocol = port.app_protocol;
     let (mut ready, mut leaving) = (Vec::new(), Vec::new());
-    for slice in slices {
+    for slice in behind.slices(service) {
         for slice_port in slice.ports.iter().filter(|slice_port| slice_port.name == port.name) {
             if app_protocol == AppProtocol::Detect {
                 app_protocol = slice_port.app_protocol;
             }
-            for endpoint in of_family(slice, address) {
+            for endpoint in of_family(slice, family) {
                 let addresses = match (endpoint.ready, endpoint.serving && endpoint.terminating) {
                     (true, _) => &mut ready,
                     (false, true) => &mut leaving,
@@ -124,13 +136,13 @@ fn upstream(
         .into_iter()
         .map(|address| UpstreamEndpoint {
             address,
-            workload: workloads.get(&address.ip()).cloned(),
+            workload: behind.workloads.get(&address.ip()).cloned(),
         })
         .collect();
     Upstream {
         service: service.clone(),
         port: port.port,
-        family: Family::of(address),
+        family,
         app_protocol,
         endpoints,
         policy: None,
@@ -138,9 +150,9 @@ fn upstream(
     }
 }
 
-fn of_family(slice: &EndpointSlice, like: IpAddr) -> impl Iterator<Item = &Endpoint> {
+fn of_family(slice: &EndpointSlice, family: Family) -> impl Iterator<Item = &Endpoint> {
     let endpoints = slice.endpoints.iter();
-    endpoints.filter(move |endpoint| endpoint.address.is_ipv4() == like.is_ipv4())
+    endpoints.filter(move |endpoint| Family::of(endpoint.address) == family)
 }
 
 fn usable(inputs: &View<'_>, service: &ObjectRef, address: IpAddr, set_aside: &mut BTreeSet<SetAside>) -> bool {

@@ -1,6 +1,13 @@
 //! Routes as requests meet them: for each service address and port, rules in the order of their precedence. Matching is pure.
 
+mod pattern;
+mod matcher;
 mod table;
+mod compile;
+mod backends;
+mod attach;
+mod conditions;
+mod build;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -13,6 +20,8 @@ use super::{
 };
 use crate::ids::ObjectRef;
 
+pub(super) use build::{World, all};
+pub use pattern::Patterns;
 pub use table::{Matched, RouteTable};
 
 /// The routes of every service address and port that has any.
@@ -33,6 +42,21 @@ impl ServiceRoutes {
     pub fn of_client(&self, namespace: Option<&str>) -> Option<&Arc<RouteTable>> {
         let own = namespace.and_then(|namespace| self.consumers.get(namespace));
         own.or(self.producer.as_ref())
+    }
+
+    /// The rules of one group exactly: of the clients of a namespace, or the producer's (none).
+    fn of_group(&self, clients: Option<&str>) -> Option<&Arc<RouteTable>> {
+        match clients {
+            Some(namespace) => self.consumers.get(namespace),
+            None => self.producer.as_ref(),
+        }
+    }
+
+    /// All groups: the producer's, without a namespace of clients, then those of consumers.
+    pub fn groups(&self) -> impl Iterator<Item = (Option<&str>, &Arc<RouteTable>)> {
+        let consumers = self.consumers.iter();
+        let consumers = consumers.map(|(namespace, table)| (Some(namespace.as_str()), table));
+        self.producer.iter().map(|table| (None, table)).chain(consumers)
     }
 }
 
@@ -137,6 +161,15 @@ pub struct HeaderEdits {
 }
 
 impl Target {
+    /// The upstreams of both families; none if nobody can be sent to.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let both = match self {
+            Self::Upstream { v4, v6 } => [Some(v4), Some(v6)],
+            Self::Unresolved { .. } => [None, None],
+        };
+        both.into_iter().flatten()
+    }
+
     /// The upstream for a client of this family; the other family's where this one has no endpoint.
     pub fn upstream(&self, family: Family) -> Option<&Arc<Upstream>> {
         let Self::Upstream { v4, v6 } = self else { return None };

@@ -1,12 +1,13 @@
 //! Random worlds full of contradictions: whatever goes in, what comes out holds together and does not depend on the order of lists.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     super::{
-        Capture, Content, Endpoint, Inputs, LinkKind, Pod, PodPhase, Program, build, build_after, dump, dump_tables,
+        Capture, Content, Endpoint, Inputs, LinkKind, Pod, PodPhase, Program, Service, ServiceKind, build, build_after,
+        dump, dump_tables,
     },
-    labelled, local, ready, remote, service, shop, slice,
+    Random, labelled, local, ready, remote, routes, service, shop, slice,
 };
 
 /// Worlds tried; each takes well under a millisecond.
@@ -34,6 +35,7 @@ fn the_order_of_lists_and_an_earlier_build_change_nothing() {
         let mut fewer = inputs.clone();
         fewer.pods.pop_first();
         fewer.endpoint_slices.pop_last();
+        fewer.routes.pop_last();
         for earlier in [&last, &build(&fewer)] {
             assert_eq!(build_after(earlier, &inputs), content, "seed {seed}: after another");
         }
@@ -51,17 +53,22 @@ fn the_order_of_lists_and_an_earlier_build_change_nothing() {
 #[test]
 fn what_comes_out_holds_together() {
     let mut captured = 0;
-    let mut steered = 0;
+    let (mut steered, mut routed, mut sent) = (0, 0, 0);
     for seed in 1..=WORLDS {
         let inputs = world(&mut Random(seed));
         let content = build(&inputs);
         captures_hold_together(&inputs, &content, seed);
         services_hold_together(&content, seed);
+        routes_hold_together(&inputs, &content, seed);
         captured += content.tables.ifaces.values().filter(|iface| iface.captured()).count();
         steered += content.tables.services.len();
+        routed += content.routes.len();
+        sent += content.backends.len();
     }
     assert!(captured > 100, "the worlds are worth trying: {captured} captured");
     assert!(steered > 100, "the worlds are worth trying: {steered} steered");
+    assert!(routed > 100, "the worlds are worth trying: {routed} routed");
+    assert!(sent > 100, "the worlds are worth trying: {sent} backends");
 }
 
 fn captures_hold_together(inputs: &Inputs, content: &Content, seed: u64) {
@@ -123,15 +130,42 @@ fn services_hold_together(content: &Content, seed: u64) {
             "seed {seed}: {addresses:?}"
         );
     }
-    let with_endpoints = content
+    let wanted = content
         .upstreams
-        .values()
-        .filter(|upstream| !upstream.endpoints.is_empty());
-    assert_eq!(with_endpoints.count(), content.tables.services.len(), "seed {seed}");
+        .iter()
+        .filter(|(at, upstream)| !upstream.endpoints.is_empty() || content.routes.contains_key(at));
+    assert_eq!(wanted.count(), content.tables.services.len(), "seed {seed}");
+}
+
+fn routes_hold_together(inputs: &Inputs, content: &Content, seed: u64) {
     assert!(
-        content.tables.services.values().all(|value| value.endpoints > 0),
-        "seed {seed}"
+        inputs.routes.keys().eq(content.route_verdicts.keys()),
+        "seed {seed}: each has a verdict"
     );
+    for (name, verdict) in &content.route_verdicts {
+        let parents = verdict.parents.iter().map(|(parent, _)| parent);
+        assert!(parents.eq(&inputs.routes[name].parents), "seed {seed}: {name}");
+        for (_, conditions) in &verdict.parents {
+            let kinds: Vec<_> = conditions.iter().map(|condition| condition.kind).collect();
+            assert!(
+                kinds.starts_with(&["Accepted", "ResolvedRefs"]),
+                "seed {seed}: {kinds:?}"
+            );
+        }
+    }
+    for (at, of_service) in &content.routes {
+        assert!(content.upstreams.contains_key(at), "seed {seed}: {at}");
+        assert!(of_service.groups().count() > 0, "seed {seed}: {at}");
+        for rule in of_service.groups().flat_map(|(_, table)| &table.rules) {
+            assert!(inputs.routes.contains_key(&rule.route), "seed {seed}: {at}");
+        }
+    }
+    for (key, upstream) in &content.backends {
+        assert_eq!(*key, upstream.key(), "seed {seed}");
+        let same: Vec<_> = content.upstreams.values().filter(|known| known.key() == *key).collect();
+        let is_shared = same.iter().any(|known| Arc::ptr_eq(known, upstream));
+        assert!(same.is_empty() || is_shared, "seed {seed}: {key:?} is shared");
+    }
 }
 
 fn world(random: &mut Random) -> Inputs {
@@ -163,12 +197,28 @@ fn world(random: &mut Random) -> Inputs {
             .into_iter()
             .filter(|_| random.below(2) == 0)
             .collect();
-        inputs.service(&format!("shop/{name}"), service(&addresses, &[("a", 80), ("b", 81)]));
+        let kind = random.pick(&[
+            ServiceKind::ClusterIp,
+            ServiceKind::ClusterIp,
+            ServiceKind::Headless,
+            ServiceKind::ExternalName,
+        ]);
+        let service = Service {
+            kind,
+            ..service(&addresses, &[("a", 80), ("b", 81)])
+        };
+        inputs.service(&format!("shop/{name}"), service);
         for part in 0..random.below(3) {
             let endpoints: Vec<_> = (0..random.below(4)).map(|_| endpoint(random)).collect();
             let slice = slice(&name, &[("a", 8080), ("b", random.pick(&[8081, 8082]))], &endpoints);
             inputs.slice(&format!("shop/{name}-{part}"), slice);
         }
+    }
+    for number in 0..random.below(4) {
+        let name = format!("{}/r{number}", random.pick(&["shop", "shop", "blog", "news"]));
+        inputs
+            .routes
+            .insert(super::object(&name), routes::random::route(random));
     }
     inputs.pod_cidrs = ["10.0.0.0/24", "127.0.0.0/16", "fd00::/64", "::/0"]
         .into_iter()
@@ -216,27 +266,4 @@ fn shuffle(mut inputs: Inputs, random: &mut Random) -> Inputs {
         random.shuffle(&mut slice.endpoints);
     }
     inputs
-}
-
-/// The same numbers for the same seed: xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        // the low bits of small seeds are poor at first
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % end
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    fn shuffle<T>(&mut self, list: &mut [T]) {
-        for last in (1..list.len()).rev() {
-            list.swap(last, self.below(last + 1));
-        }
-    }
 }

@@ -1,0 +1,64 @@
+//! Which addresses and ports a route's parent stands for.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use super::{
+    super::{Service, ServiceKind, ServicePort, http_route::RouteParent},
+    World,
+};
+use crate::ids::ObjectRef;
+
+/// The addresses and ports of the parent: every one of the Service's ports that it means, at each of its ClusterIPs. A Service that has no address yet is a
+/// parent all the same; an address that belongs to another Service is left out.
+///
+/// # Errors
+/// Why it can be no parent, as a sentence.
+pub(super) fn addresses(world: &World<'_>, route: &ObjectRef, parent: &RouteParent) -> Result<Vec<SocketAddr>, String> {
+    let name = parent.service(route);
+    let Some(service) = world.inputs.services.get(&name) else {
+        return Err(format!("there is no Service {name}"));
+    };
+    if let Some(reason) = refused(service.kind) {
+        return Err(format!("Service {name} {reason}"));
+    }
+    let ports: Vec<_> = ports(service, parent).collect();
+    if ports.is_empty() {
+        return Err(format!("Service {name} has no TCP port{}", wanted(parent)));
+    }
+    let ips: BTreeSet<_> = service.cluster_ips.iter().collect();
+    let addresses = ips
+        .into_iter()
+        .flat_map(|ip| ports.iter().map(|port| SocketAddr::new(*ip, port.port)));
+    let is_its_own = |address: &SocketAddr| {
+        let upstream = world.upstreams.get(address);
+        upstream.is_some_and(|upstream| upstream.service == name)
+    };
+    Ok(addresses.filter(is_its_own).collect())
+}
+
+fn refused(kind: ServiceKind) -> Option<&'static str> {
+    match kind {
+        ServiceKind::ClusterIp => None,
+        ServiceKind::Headless => Some("is headless: its clients ask its pods themselves, and no route is on their way"),
+        ServiceKind::ExternalName => Some("is of type ExternalName, which has no routes"),
+        ServiceKind::LeftToKubeProxy => {
+            Some("is left to kube-proxy, for its `sessionAffinity` or `internalTrafficPolicy`, and is not captured")
+        }
+    }
+}
+
+/// Those that `port` and `sectionName` both mean; of two ports with one number the first serves.
+fn ports<'a>(service: &'a Service, parent: &'a RouteParent) -> impl Iterator<Item = &'a ServicePort> {
+    let mut seen = BTreeSet::new();
+    let ports = service.ports.iter().filter(move |port| seen.insert(port.port));
+    ports.filter(|port| {
+        parent.port.is_none_or(|number| number == port.port)
+            && parent.section_name.as_ref().is_none_or(|name| *name == port.name)
+    })
+}
+
+fn wanted(parent: &RouteParent) -> String {
+    let number = parent.port.map(|port| format!(" {port}")).unwrap_or_default();
+    let name = parent.section_name.as_ref().map(|name| format!(" named `{name}`"));
+    number + &name.unwrap_or_default()
+}
