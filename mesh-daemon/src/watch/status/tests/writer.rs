@@ -68,8 +68,7 @@ async fn with<F: Future<Output = ()>>(pods: &[&str], test: impl FnOnce(Running) 
         let (acks, seen) = watch::channel(None);
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        let (_, claims) = watch::channel(std::sync::Arc::default());
-        let writer = run(api.client(), NodeName("n1".into()), seen, api.watch(), claims, metrics);
+        let writer = run(api.client(), NodeName("n1".into()), seen, api.watch(), metrics);
         test(Running {
             api,
             acks,
