@@ -47,8 +47,8 @@ pub(super) struct RunArgs {
     /// Directory of Kubernetes manifests to take as the cluster's state
     ///
     /// Each file `*.yaml`, `*.yml` or `*.json` holds objects as `kubectl get -o yaml` prints them: Namespaces, Nodes, Pods with status,
-    /// Services, EndpointSlices. Files are read again when they change. An object that cannot be used is set aside with a reason in the
-    /// log and in a metric; all others work.
+    /// Services, EndpointSlices, HTTPRoutes, TrafficPolicies. Files are read again when they change. An object that cannot be used is set
+    /// aside with a reason in the log and in a metric; all others work.
     #[arg(long, env = "WEFT_MANIFESTS", hide_env = true, value_name = "DIR", help_heading = help::SOURCE)]
     pub(super) manifests: Option<PathBuf>,
 

@@ -45,7 +45,7 @@ pub enum Object {
     /// By namespace and name.
     HttpRoute(ObjectRef, HttpRoute),
     /// By namespace and name.
-    TrafficPolicy(ObjectRef, TrafficPolicy),
+    TrafficPolicy(ObjectRef, Box<TrafficPolicy>),
 }
 
 /// All objects of a source.
@@ -154,7 +154,7 @@ impl Objects {
             Object::Service(name, service) => drop(self.services.insert(name, service)),
             Object::EndpointSlice(name, slice) => drop(self.endpoint_slices.insert(name, slice)),
             Object::HttpRoute(name, route) => drop(self.routes.insert(name, route)),
-            Object::TrafficPolicy(name, policy) => drop(self.policies.insert(name, policy)),
+            Object::TrafficPolicy(name, policy) => drop(self.policies.insert(name, *policy)),
         }
     }
 
@@ -178,7 +178,7 @@ impl Objects {
                 if let Some(before) = self.policies.get(&name) {
                     last_good::inherit(&mut policy, before);
                 }
-                put(&mut self.policies, name, policy)
+                put(&mut self.policies, name, *policy)
             }
         }
     }

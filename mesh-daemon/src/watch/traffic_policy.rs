@@ -79,5 +79,5 @@ pub(super) fn convert(mut value: Value, parts: &mut Vec<Refused>) -> Result<Obje
             policy.invalid = Some(sentence);
         }
     }
-    Ok(Object::TrafficPolicy(name, policy))
+    Ok(Object::TrafficPolicy(name, Box::new(policy)))
 }

@@ -39,8 +39,10 @@ const CHAOS_PORT: u16 = 7443;
 pub const CHAOS_NODE: usize = 0;
 /// What the tests' writes are known by, where objects have several writers.
 const MANAGER: &str = "bench";
-/// What of `deploy/daemonset` gives the daemon its rights.
-const RIGHTS: [&str; 3] = ["namespace.yaml", "service-account.yaml", "rbac.yaml"];
+/// What of `deploy/daemonset` a daemon needs that no DaemonSet starts: its definitions and its rights.
+const INSTALLED: [&str; 4] = ["namespace.yaml", "crds.yaml", "service-account.yaml", "rbac.yaml"];
+/// The definition among them.
+const DEFINITION: &str = "customresourcedefinition/trafficpolicies.weft.mesh";
 /// The daemon's ServiceAccount there: namespace and name.
 const ACCOUNT: (&str, &str) = ("weft-system", "mesh-daemon");
 /// The controllers that run. Nodes have no kubelet whose silence would be judged, and nothing is to be evicted.
@@ -97,11 +99,13 @@ impl Cluster {
         options.components.scheduler = false;
         options.extra_args.controller_manager = vec![CONTROLLERS.to_owned()];
         let plane = ControlPlane::start(options)?;
-        for file in RIGHTS {
+        for file in INSTALLED {
             let path = deploy().join(file);
             let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             plane.apply(&text)?;
         }
+        // or the first list might not find the kind, and it would be missing for a while
+        plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", DEFINITION])?;
         let token = plane.token(ACCOUNT.0, ACCOUNT.1)?;
         let direct = plane.kubeconfig_for("mesh-daemon", None, &token)?;
         let listen = SocketAddr::new(OUTSIDE_V4.into(), CHAOS_PORT);

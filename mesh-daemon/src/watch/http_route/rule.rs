@@ -134,13 +134,14 @@ fn convert_backend(backend: Backend, field: &str, namespace: &str, faults: &mut 
         let detail = format!("{weight} is not from 0 to {WEIGHT_MAX}");
         faults.add(unsupported(format!("{field}.weight"), detail));
     }
-    let filters = filters::convert(backend.filters.clone(), field, faults);
+    let target = target(&backend, field, namespace);
+    let filters = filters::convert(backend.filters, field, faults);
     if filters.redirect.is_some() {
         let detail = "`RequestRedirect` is for rules, not for a backend; move it to the rule's `filters`";
         faults.add(incompatible(format!("{field}.filters"), detail));
     }
     BackendRef {
-        target: target(&backend, field, namespace),
+        target,
         weight: checked.unwrap_or(1),
         filters: crate::model::Filters {
             redirect: None,

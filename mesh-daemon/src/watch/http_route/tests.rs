@@ -104,10 +104,8 @@ fn only_parents_that_are_services_are_kept() {
     assert!(none.is_none() && parts.len() == 1);
 }
 
-#[test]
-fn a_rule_is_read_whole() {
-    let read = rule(
-        "
+/// A rule with something of everything.
+const WHOLE: &str = "
         name: first
         matches:
         - path: {type: Exact, value: /a}
@@ -138,8 +136,11 @@ fn a_rule_is_read_whole() {
         - {name: web}
         - {name: web, port: 65536}
         timeouts: {request: 1m30s, backendRequest: 250ms}
-        retry: {codes: [500, 503], attempts: 2, backoff: 0s}",
-    );
+        retry: {codes: [500, 503], attempts: 2, backoff: 0s}";
+
+#[test]
+fn a_rule_is_read_whole() {
+    let read = rule(WHOLE);
     assert_eq!(read.faults, []);
     assert_eq!(read.name.as_deref(), Some("first"));
     let exact = |name: &str, value: &str| ValueMatch {
@@ -162,6 +163,21 @@ fn a_rule_is_read_whole() {
     };
     let matches = [first, second, prefix("/c/d"), prefix(""), prefix(""), prefix("")];
     assert_eq!(read.matches, matches);
+    let timeouts = RouteTimeouts {
+        request: Some(Duration::from_secs(90)),
+        backend_request: Some(Duration::from_millis(250)),
+    };
+    let retry = RouteRetry {
+        codes: Some(vec![500, 503]),
+        attempts: Some(2),
+        backoff: Some(Duration::ZERO),
+    };
+    assert_eq!((read.timeouts, read.retry), (timeouts, Some(retry)));
+}
+
+#[test]
+fn filters_are_read_whole() {
+    let read = rule(WHOLE);
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let filters = Filters {
         request_headers: HeaderChanges {
@@ -176,6 +192,11 @@ fn a_rule_is_read_whole() {
         ..Filters::default()
     };
     assert_eq!(read.filters, filters);
+}
+
+#[test]
+fn backends_are_read_whole() {
+    let read = rule(WHOLE);
     let service = |namespace: &str, name: &str, port| BackendTarget::Service {
         service: ObjectRef::new(namespace, name),
         port,
@@ -206,16 +227,6 @@ fn a_rule_is_read_whole() {
         };
         assert!(sentence.contains(words), "{sentence}");
     }
-    let timeouts = RouteTimeouts {
-        request: Some(Duration::from_secs(90)),
-        backend_request: Some(Duration::from_millis(250)),
-    };
-    let retry = RouteRetry {
-        codes: Some(vec![500, 503]),
-        attempts: Some(2),
-        backoff: Some(Duration::ZERO),
-    };
-    assert_eq!((read.timeouts, read.retry), (timeouts, Some(retry)));
 }
 
 #[test]

@@ -31,30 +31,10 @@ use super::{
     doc = "How connections and requests to Services are balanced, broken off, limited, retried and timed, in every node whose pods call them.",
     label("gateway.networking.k8s.io/policy", "Direct"),
     label("app.kubernetes.io/part-of", "weft"),
-    printcolumn(
-        name = "Target",
-        type_ = "string",
-        json_path = ".spec.targetRefs[0].name",
-        description = "The first of the Services that it is for."
-    ),
-    printcolumn(
-        name = "Load balancer",
-        type_ = "string",
-        json_path = ".spec.loadBalancer.type",
-        description = "How endpoints are picked."
-    ),
-    printcolumn(
-        name = "Accepted",
-        type_ = "string",
-        json_path = ".status.ancestors[0].conditions[?(@.type==\"Accepted\")].status",
-        description = "Whether the mesh takes it for the first of its targets."
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp",
-        description = "Of two policies for one Service the older one holds."
-    )
+    printcolumn = r#"{"name": "Target", "type": "string", "jsonPath": ".spec.targetRefs[0].name", "description": "The first of the Services that it is for."}"#,
+    printcolumn = r#"{"name": "Load balancer", "type": "string", "jsonPath": ".spec.loadBalancer.type", "description": "How endpoints are picked."}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.ancestors[0].conditions[?(@.type==\"Accepted\")].status", "description": "Whether the mesh takes it for the first of its targets."}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "Of two policies for one Service the older one holds."}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = validations(&[rules::SOMETHING])))]
@@ -152,7 +132,7 @@ pub struct CircuitBreakerSpec {
 }
 
 /// Limits, for each node. What is beyond them is answered at once, with 503.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = validations(&[rules::SOME_LIMIT])))]
 pub struct LimitsSpec {

@@ -51,7 +51,7 @@ fn policy(spec: &Value) -> TrafficPolicy {
         policy.invalid.iter().cloned().collect::<Vec<_>>(),
         "what is wrong is counted"
     );
-    policy
+    *policy
 }
 
 fn read(yaml: &str) -> PolicySpec {
