@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     ids::{NodeName, ObjectRef},
     ready::Readiness,
-    watch::{Metrics, Options, Source, origin::Origin},
+    watch::{Echo, Metrics, Options, Source, origin::Origin},
 };
 
 /// Far more than any change takes; only a broken build waits so long.
