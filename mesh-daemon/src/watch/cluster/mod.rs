@@ -229,6 +229,7 @@ impl Cluster {
             Said::Failed(trouble) => {
                 let changed = self.go_without(kind, &trouble);
                 self.failed(kind, trouble);
+                self.publish_claims();
                 // as long as something else serves, it says why
                 return changed || !self.store.is_complete();
             }
@@ -238,9 +239,7 @@ impl Cluster {
             Kind::Node => self.look_for_node(),
             Kind::Namespace | Kind::Service | Kind::EndpointSlice | Kind::HttpRoute | Kind::TrafficPolicy => {}
         }
-        if self.store.is_complete() {
-            self.publish_claims();
-        }
+        self.publish_claims();
         changed
     }
 
@@ -347,6 +346,9 @@ impl Cluster {
 
     /// Not before every list is complete: what is published until then is a saved state, and comparing the two would tell of changes that are none.
     fn publish_claims(&mut self) {
+        if !self.store.is_complete() {
+            return;
+        }
         let changes = self.store.take_claims();
         self.claims
             .send_if_modified(|published| claims::apply(published, changes));

@@ -289,7 +289,7 @@ impl Object {
             Self::Event => "Events",
             Self::Route => "statuses of HTTPRoutes",
             Self::Policy => "statuses of TrafficPolicies",
-            Self::Lease => "the lease of the node that writes statuses",
+            Self::Lease => "the Lease weft-system/weft-status, which elects who writes statuses",
         }
     }
 }

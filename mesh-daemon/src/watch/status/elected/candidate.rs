@@ -131,6 +131,11 @@ impl Candidate {
         }
     }
 
+    /// Whether the last thing that was tried went well. A look at a lease that may be taken does not tell yet whether it can be.
+    pub(super) fn is_well(&self) -> bool {
+        self.failures == 0
+    }
+
     /// What is to be done.
     pub(super) fn next(&mut self, now: Instant) -> Next {
         match self.state {

@@ -128,7 +128,7 @@ impl Candidacy {
                     let asked = Instant::now();
                     let (said, trouble) = self.holder.ask(step).await;
                     candidate.settle(step, said, asked, *self.nodes.borrow(), Instant::now());
-                    log.tell(Object::Lease, trouble.as_ref(), trouble.is_none());
+                    log.tell(Object::Lease, trouble.as_ref(), candidate.is_well());
                 }
             }
             self.publish(candidate.leads_until(Instant::now()));

@@ -253,6 +253,7 @@ fn a_namespace_that_is_missing_is_asked_for_ever_more_rarely() {
                 turned.say(step, FAILED);
             }
         }
+        assert_eq!(turned.candidate.is_well(), creates == 0, "it is told once");
     }
     assert!((30..100).contains(&creates), "{creates} within an hour");
 }
