@@ -4,7 +4,7 @@ use std::{ffi::OsString, net::IpAddr};
 
 use anyhow::Result;
 
-use crate::manifests::{Manifests, PodManifest, Service};
+use crate::manifests::{Manifests, PodManifest, Service, object_file};
 
 /// Takes announcements of objects, each as often as it likes: the last one holds.
 pub trait Announce {
@@ -32,6 +32,18 @@ pub trait Announce {
     /// As [`Self::node`].
     fn service(&self, service: &Service) -> Result<()>;
 
+    /// Announces objects of any kind, written as YAML with `---` between them.
+    ///
+    /// # Errors
+    /// As [`Self::node`]; an API server's refusal word for word.
+    fn apply(&self, yaml: &str) -> Result<()>;
+
+    /// Takes an object away; `kind` as in the manifest.
+    ///
+    /// # Errors
+    /// If it cannot be taken away.
+    fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<()>;
+
     /// The arguments that tell the daemon of a node where to look.
     ///
     /// # Errors
@@ -54,6 +66,15 @@ impl Announce for Manifests {
 
     fn service(&self, service: &Service) -> Result<()> {
         self.service(service)
+    }
+
+    fn apply(&self, yaml: &str) -> Result<()> {
+        self.objects(yaml)
+    }
+
+    fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
+        self.remove(&object_file(kind, namespace, name));
+        Ok(())
     }
 
     fn daemon_args(&self, _node: &str) -> Result<Vec<OsString>> {

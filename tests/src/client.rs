@@ -13,9 +13,9 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response,
+    HeaderMap, Method, Request, Response,
     body::Incoming,
     client::conn::{http1, http2},
 };
@@ -43,14 +43,41 @@ pub enum Version {
 pub struct Answer {
     /// The status code.
     pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// Its trailers; empty if there are none.
+    pub trailers: HeaderMap,
 }
 
 impl Answer {
     /// The body as text, without the newline.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).trim_end().to_owned()
+    }
+
+    /// A header's value; empty if it is not there or no text.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default()
+    }
+
+    /// The grpc-status of a gRPC call, from the trailers or from a head that is all there is.
+    pub fn grpc_status(&self) -> Option<u8> {
+        let value = self
+            .trailers
+            .get("grpc-status")
+            .or_else(|| self.headers.get("grpc-status"));
+        value?.to_str().ok()?.parse().ok()
+    }
+
+    /// What our server says that it was asked, if it was asked with [`ECHO_HEADER`].
+    ///
+    /// # Errors
+    /// If the body is something else.
+    pub fn echoed(&self) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("status {}: {}", self.status, self.text()))
     }
 }
 
@@ -67,7 +94,16 @@ pub struct Load {
     pub reuse: bool,
     /// The name that the server is asked for; the target itself if none.
     pub authority: Option<String>,
+    /// The method.
+    pub method: Method,
+    /// Headers beside `Host`.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
 }
+
+/// A header that makes our server answer, in JSON, what it was asked: `pod`, `remote`, `version`, `method`, `uri`, `headers`, `body`.
+pub const ECHO_HEADER: (&str, &str) = ("x-echo", "1");
 
 impl Load {
     /// Requests for `/`, each on a connection of its own.
@@ -78,7 +114,53 @@ impl Load {
             path: "/".to_owned(),
             reuse: false,
             authority: None,
+            method: Method::GET,
+            headers: Vec::new(),
+            body: Bytes::new(),
         }
+    }
+
+    /// The same for another path.
+    #[must_use]
+    pub fn path(self, path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            ..self
+        }
+    }
+
+    /// The same with another method.
+    #[must_use]
+    pub fn method(self, method: Method) -> Self {
+        Self { method, ..self }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with a body.
+    #[must_use]
+    pub fn body(self, body: impl Into<Bytes>) -> Self {
+        Self {
+            body: body.into(),
+            ..self
+        }
+    }
+
+    /// A gRPC call to our server, which answers one message: its pod's name.
+    pub fn grpc(target: SocketAddr) -> Self {
+        // a message of no bytes: not compressed, length 0
+        let empty: &[u8] = &[0; 5];
+        Self::fresh(Version::Http2, target)
+            .method(Method::POST)
+            .path("/weft.test.Echo/Say")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(empty)
     }
 
     /// Requests for `/` on one connection.
@@ -180,6 +262,14 @@ pub fn once(netns: &Netns, version: Version, target: SocketAddr, path: &str) -> 
     netns.inside(|| runtime()?.block_on(async { answer(&mut None, &load).await }))?
 }
 
+/// One request on a connection of its own, as the load says.
+///
+/// # Errors
+/// If there is no answer.
+pub fn ask(netns: &Netns, load: &Load) -> Result<Answer> {
+    netns.inside(|| runtime()?.block_on(async { answer(&mut None, load).await }))?
+}
+
 /// A series, one request after the other.
 ///
 /// # Errors
@@ -276,8 +366,8 @@ async fn step(connection: &mut Option<Connection>, load: &Load, tally: &mut Tall
 
 /// An open connection.
 enum Connection {
-    Http1(http1::SendRequest<Empty<Bytes>>),
-    Http2(http2::SendRequest<Empty<Bytes>>),
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 impl Connection {
@@ -309,7 +399,7 @@ impl Connection {
         }
     }
 
-    async fn send(&mut self, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>> {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
         Ok(match self {
             Self::Http1(sender) => sender.send_request(request).await?,
             Self::Http2(sender) => sender.send_request(request).await?,
@@ -343,17 +433,27 @@ async fn exchange(connection: &mut Option<Connection>, load: &Load) -> Result<An
         None => Connection::open(load.version, load.target).await?,
     };
     let authority = load.authority.clone().unwrap_or_else(|| load.target.to_string());
-    let request = match load.version {
-        Version::Http1 => Request::get(load.path.as_str()).header("host", authority),
-        Version::Http2 => Request::get(format!("http://{authority}{}", load.path)),
+    let request = Request::builder().method(load.method.clone());
+    let mut request = match load.version {
+        Version::Http1 => request.uri(load.path.as_str()).header("host", authority),
+        Version::Http2 => request.uri(format!("http://{authority}{}", load.path)),
     };
-    let response = open.send(request.body(Empty::new())?).await?;
-    let status = response.status().as_u16();
-    let body = response.into_body().collect().await?.to_bytes();
+    for (name, value) in &load.headers {
+        request = request.header(name, value);
+    }
+    let response = open.send(request.body(Full::new(load.body.clone()))?).await?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?;
+    let trailers = body.trailers().cloned().unwrap_or_default();
     if load.reuse {
         *connection = Some(open);
     }
-    Ok(Answer { status, body })
+    Ok(Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: body.to_bytes(),
+        trailers,
+    })
 }
 
 fn runtime() -> Result<Runtime> {

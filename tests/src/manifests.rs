@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 /// The label that switches capture.
@@ -245,6 +246,28 @@ impl Manifests {
         self.slice(service, "IPv6", IpAddr::is_ipv6)
     }
 
+    /// Writes objects of any kind, given as YAML with `---` between them, each into a file of its own. What the API server would add to their
+    /// metadata is added, where it is not there.
+    ///
+    /// # Errors
+    /// As [`Self::node`], and if the text is no YAML of Kubernetes objects.
+    pub fn objects(&self, yaml: &str) -> Result<()> {
+        for document in serde_yaml_ng::Deserializer::from_str(yaml) {
+            let mut object = Value::deserialize(document).context("the YAML of an object")?;
+            let text = |at: &str| object.pointer(at).and_then(Value::as_str).map(str::to_owned);
+            let kind = text("/kind").context("an object has a kind")?;
+            let name = text("/metadata/name").context("an object has a name")?;
+            let namespace = text("/metadata/namespace").unwrap_or_default();
+            let meta = object["metadata"].as_object_mut().context("metadata is a mapping")?;
+            meta.entry("creationTimestamp").or_insert_with(|| json!(CREATED));
+            meta.entry("generation").or_insert_with(|| json!(1));
+            meta.entry("uid")
+                .or_insert_with(|| json!(format!("uid-{kind}-{namespace}-{name}")));
+            self.write(&object_file(&kind, &namespace, &name), &object)?;
+        }
+        Ok(())
+    }
+
     /// Writes text as a file, all at once.
     ///
     /// # Errors
@@ -294,6 +317,11 @@ impl Manifests {
     fn write(&self, file: &str, object: &Value) -> Result<()> {
         self.text(file, &serde_yaml_ng::to_string(object)?)
     }
+}
+
+/// The file of an object of any kind.
+pub fn object_file(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{}-{namespace}-{name}.yaml", kind.to_lowercase())
 }
 
 fn pod_file(namespace: &str, name: &str) -> String {

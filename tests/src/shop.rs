@@ -277,6 +277,30 @@ impl<A: Announce> Shop<A> {
         Ok(())
     }
 
+    /// Makes a server answer otherwise: JSON as `PUT /behaviour` of our server takes it, `{}` for well again. Asked from within its pod, past the mesh.
+    ///
+    /// # Errors
+    /// If it does not take it.
+    pub fn behave(&self, name: &str, behaviour: &serde_json::Value) -> Result<()> {
+        let own = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
+        let load = Load::fresh(Version::Http1, own)
+            .path("/behaviour")
+            .body(behaviour.to_string());
+        let answer = client::ask(&self.server(name)?.pod.netns, &load)?;
+        anyhow::ensure!(answer.status == 200, "{name}: {}", answer.text());
+        Ok(())
+    }
+
+    /// How many requests a server has answered (or refused to) since it began.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub fn served(&self, name: &str) -> Result<u64> {
+        let own = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
+        let answer = client::once(&self.server(name)?.pod.netns, Version::Http1, own, "/counters")?;
+        answer.echoed()?["served"].as_u64().context("no count of requests")
+    }
+
     /// Kills the server of a pod; its manifest stays.
     pub fn kill_server(&mut self, name: &str) {
         if let Some(server) = self.servers.get_mut(name) {

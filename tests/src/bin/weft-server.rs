@@ -2,9 +2,11 @@
 //! speaks first.
 
 use std::{
-    convert::Infallible,
     net::{Ipv6Addr, SocketAddr},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,11 +14,12 @@ use anyhow::Result;
 use bytes::Bytes;
 use clap::Parser;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::{Method, Request, Response, StatusCode, body::Frame, body::Incoming, service::service_fn};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Frame, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -34,6 +37,66 @@ const PATTERN_MODULUS: usize = 251;
 static RESETS: AtomicU64 = AtomicU64::new(0);
 /// Connections of the echo port that were ended in order by the client.
 static ENDS: AtomicU64 = AtomicU64::new(0);
+
+/// Requests that were answered as the behaviour says.
+static SERVED: AtomicU64 = AtomicU64::new(0);
+/// How requests are answered.
+static BEHAVIOUR: Mutex<Behaviour> = Mutex::new(Behaviour::WELL);
+
+/// How requests are answered that ask for nothing of their own: `PUT /behaviour` sets it, as JSON.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Behaviour {
+    /// Time before the head, in milliseconds.
+    delay_ms: u64,
+    /// Time between the head and the body, in milliseconds.
+    body_delay_ms: u64,
+    /// The status.
+    status: u16,
+    /// Whether the connection breaks off instead of an answer.
+    reset: bool,
+    /// Whether it breaks off amid the body.
+    cut: bool,
+    /// The grpc-status of gRPC calls.
+    grpc_status: u8,
+    /// For so many requests; then it is well again. 0: for ever.
+    times: u64,
+}
+
+impl Behaviour {
+    const WELL: Self = Self {
+        delay_ms: 0,
+        body_delay_ms: 0,
+        status: 200,
+        reset: false,
+        cut: false,
+        grpc_status: 0,
+        times: 0,
+    };
+
+    /// For the next request.
+    fn next() -> Self {
+        let mut kept = BEHAVIOUR.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = *kept;
+        match kept.times {
+            0 => {}
+            1 => *kept = Self::WELL,
+            _ => kept.times -= 1,
+        }
+        now
+    }
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self::WELL
+    }
+}
+
+/// Breaks a connection off.
+#[derive(Debug, thiserror::Error)]
+#[error("on purpose")]
+struct OnPurpose;
 
 /// Answers its pod's name.
 #[derive(Debug, Parser)]
@@ -66,7 +129,7 @@ async fn main() -> Result<()> {
         }));
     }
     let http = accept(listen(args.port)?, |stream, peer| async move {
-        let service = service_fn(move |request| async move { Ok::<_, Infallible>(respond(args, peer, request).await) });
+        let service = service_fn(move |request| respond(args, peer, request));
         let builder = auto::Builder::new(TokioExecutor::new());
         if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
             eprintln!("connection from {peer}: {error}");
@@ -107,36 +170,150 @@ where
     }
 }
 
-type Body = BoxBody<Bytes, hyper::Error>;
+type Body = BoxBody<Bytes, OnPurpose>;
 
-async fn respond(args: &Args, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+async fn respond(args: &Args, peer: SocketAddr, request: Request<Incoming>) -> Result<Response<Body>, OnPurpose> {
+    if request.uri().path() == "/behaviour" {
+        let body = request.into_body().collect().await.map_err(|_| OnPurpose)?;
+        let told = serde_json::from_slice(&body.to_bytes());
+        return Ok(match told {
+            Ok(behaviour) => {
+                *BEHAVIOUR.lock().unwrap_or_else(PoisonError::into_inner) = behaviour;
+                text("noted\n".to_owned())
+            }
+            Err(error) => status(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        });
+    }
+    if let Some(answer) = own_path(args, peer, &request).await {
+        return Ok(answer);
+    }
+    if request.uri().path() == "/echo" && request.method() == Method::POST {
+        let body = request.into_body();
+        return Ok(Response::new(body.map_err(|_| OnPurpose).boxed()));
+    }
+    SERVED.fetch_add(1, Ordering::Relaxed);
+    let behaviour = Behaviour::next();
+    let (head, body) = request.into_parts();
+    let asked = body.collect().await.map_err(|_| OnPurpose)?.to_bytes();
+    tokio::time::sleep(Duration::from_millis(behaviour.delay_ms)).await;
+    if behaviour.reset {
+        return Err(OnPurpose);
+    }
+    if head
+        .headers
+        .get("content-type")
+        .is_some_and(|value| value == "application/grpc")
+    {
+        return Ok(grpc(args, behaviour.grpc_status));
+    }
+    let answer = if head.headers.contains_key("x-echo") {
+        echoed(args, peer, &head, &asked)
+    } else {
+        format!("{}\n", args.name)
+    };
+    let code = StatusCode::from_u16(behaviour.status).unwrap_or(StatusCode::IM_A_TEAPOT);
+    Ok(match (behaviour.body_delay_ms, behaviour.cut) {
+        (0, false) => status(code, answer),
+        (pause, cut) => in_two(code, answer, Duration::from_millis(pause), cut),
+    })
+}
+
+/// What the client asked, for a test to compare.
+fn echoed(args: &Args, peer: SocketAddr, head: &hyper::http::request::Parts, body: &[u8]) -> String {
+    let headers: serde_json::Map<String, serde_json::Value> = head
+        .headers
+        .keys()
+        .map(|name| {
+            let values = head.headers.get_all(name).iter();
+            let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+            (name.to_string(), values.join(",").into())
+        })
+        .collect();
+    let json = serde_json::json!({
+        "pod": args.name,
+        "remote": peer.ip(),
+        "version": format!("{:?}", head.version),
+        "method": head.method.as_str(),
+        "uri": head.uri.to_string(),
+        "headers": headers,
+        "body": String::from_utf8_lossy(body),
+    });
+    format!("{json}\n")
+}
+
+/// The body in two halves with a pause between them; of one that is cut only the first.
+fn in_two(code: StatusCode, answer: String, pause: Duration, cut: bool) -> Response<Body> {
+    let answer = Bytes::from(answer);
+    let (first, second) = (answer.slice(..answer.len() / 2), answer.slice(answer.len() / 2..));
+    let frames = futures_util::stream::unfold(0, move |step| {
+        let (first, second) = (first.clone(), second.clone());
+        async move {
+            match step {
+                0 => Some((Ok(Frame::data(first)), 1)),
+                1 => {
+                    tokio::time::sleep(pause).await;
+                    let frame = if cut { Err(OnPurpose) } else { Ok(Frame::data(second)) };
+                    Some((frame, 2))
+                }
+                _ => None,
+            }
+        }
+    });
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(Box::pin(frames))));
+    *response.status_mut() = code;
+    response
+}
+
+/// One message, the pod's name, and the status after it; a bad status alone (gRPC over HTTP/2, "Trailers-Only").
+fn grpc(args: &Args, code: u8) -> Response<Body> {
+    let mut response = if code == 0 {
+        let name = args.name.as_bytes();
+        let length = u32::try_from(name.len()).unwrap_or_default().to_be_bytes();
+        let message = [&[0], &length[..], name].concat();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", 0.into());
+        let frames = [Ok(Frame::data(Bytes::from(message))), Ok(Frame::trailers(trailers))];
+        Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames))))
+    } else {
+        let mut response = text(String::new());
+        response.headers_mut().insert("grpc-status", u16::from(code).into());
+        response
+    };
+    let kind = hyper::header::HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert("content-type", kind);
+    response
+}
+
+/// Paths with an answer of their own, whatever the behaviour.
+async fn own_path(args: &Args, peer: SocketAddr, request: &Request<Incoming>) -> Option<Response<Body>> {
     let path = request.uri().path().to_owned();
     let rest = |prefix: &str| path.strip_prefix(prefix).and_then(|rest| rest.parse::<u64>().ok());
-    if path == "/echo" && request.method() == Method::POST {
-        return Response::new(request.into_body().boxed());
-    }
     if path == "/whoami" {
         let json =
             serde_json::json!({"pod": args.name, "remote": peer.ip(), "version": format!("{:?}", request.version())});
-        return text(format!("{json}\n"));
+        return Some(text(format!("{json}\n")));
     }
     if path == "/counters" {
-        let json = serde_json::json!({"resets": RESETS.load(Ordering::Relaxed), "ends": ENDS.load(Ordering::Relaxed)});
-        return text(format!("{json}\n"));
+        let json = serde_json::json!({"resets": RESETS.load(Ordering::Relaxed), "ends": ENDS.load(Ordering::Relaxed), "served": SERVED.load(Ordering::Relaxed)});
+        return Some(text(format!("{json}\n")));
     }
     if let Some(count) = rest("/bytes/") {
-        return bytes(count);
+        return Some(bytes(count));
     }
     if let Some(ms) = rest("/slow/") {
         tokio::time::sleep(Duration::from_millis(ms)).await;
-        return text(format!("{}\n", args.name));
+        return Some(text(format!("{}\n", args.name)));
     }
     if let Some(code) = rest("/status/").and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok()) {
-        let mut response = text(format!("{}\n", args.name));
-        *response.status_mut() = code;
-        return response;
+        return Some(status(code, format!("{}\n", args.name)));
     }
-    text(format!("{}\n", args.name))
+    None
+}
+
+fn status(code: StatusCode, body: String) -> Response<Body> {
+    let mut response = text(body);
+    *response.status_mut() = code;
+    response
 }
 
 fn text(text: String) -> Response<Body> {

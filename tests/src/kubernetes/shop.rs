@@ -261,6 +261,15 @@ impl Announce for Cluster {
         self.wait_listed(service)
     }
 
+    fn apply(&self, yaml: &str) -> Result<()> {
+        self.plane.apply(yaml)
+    }
+
+    fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
+        let args = ["delete", kind, name, "--namespace", namespace, "--ignore-not-found"];
+        self.plane.kubectl(&args).map(drop)
+    }
+
     fn daemon_args(&self, node: &str) -> Result<Vec<OsString>> {
         let [through, direct] = &self.kubeconfigs;
         let is_behind_chaos = node == format!("n{}", CHAOS_NODE + 1);
