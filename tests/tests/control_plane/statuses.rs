@@ -138,6 +138,7 @@ fn a_route_gets_its_status_from_one_daemon_beside_other_writers() {
     with_routes(|shop| {
         told(shop).context("told")?;
         beside_others(shop).context("beside others")?;
+        policy(shop).context("policy")?;
         taken_back(shop).context("taken back")
     });
 }
@@ -251,6 +252,39 @@ fn write_foreign(plane: &ControlPlane, is_over: &AtomicBool) -> Result<i64> {
         }
         Ok(round)
     })
+}
+
+/// Policies have an entry for each target; the younger of two for one target says so, until the older one goes.
+fn policy(shop: &mut ClusterShop) -> Result<()> {
+    let plane = &shop.objects.plane;
+    let conditions = "--output=jsonpath={range .status.ancestors[*]}{.ancestorRef.kind} {.ancestorRef.name} {range .conditions[?(@.type=='Accepted')]}\
+                      {.status} {.reason} {.observedGeneration}{end}{end}";
+    let wait = |name: &str, expected: &str| {
+        wait_for("the policy's condition", HANG_GUARD, || {
+            let said = plane.kubectl(&["--namespace", NAMESPACE, "get", "trafficpolicy", name, conditions])?;
+            ensure!(said == expected, "{name}: {said:?}, not {expected:?}");
+            Ok(Some(()))
+        })
+    };
+    for name in ["a", "b"] {
+        let start = Instant::now();
+        let policy = json!({
+            "apiVersion": "weft.mesh/v1alpha1",
+            "kind": "TrafficPolicy",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"targetRefs": [{"name": "web"}], "loadBalancer": {"type": "Random"}},
+        });
+        plane.apply(&policy.to_string())?;
+        let expected = if name == "a" {
+            "True Accepted"
+        } else {
+            "False Conflicted"
+        };
+        wait(name, &format!("Service web {expected} 1"))?;
+        report("kubectl apply of a policy to its status", start.elapsed());
+    }
+    plane.kubectl(&["--namespace", NAMESPACE, "delete", "trafficpolicy", "a"])?;
+    wait("b", "Service web True Accepted 1")
 }
 
 /// The Service goes from the parents, and with it our entry and no other.
