@@ -19,7 +19,7 @@ use mesh_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::{report, say, tell};
+use crate::{report, say, tell, with_daemons};
 
 /// The route of these tests.
 const ROUTE: &str = "r";
@@ -138,7 +138,6 @@ fn a_route_gets_its_status_from_one_daemon_beside_other_writers() {
     with_routes(|shop| {
         told(shop).context("told")?;
         beside_others(shop).context("beside others")?;
-        policy(shop).context("policy")?;
         taken_back(shop).context("taken back")
     });
 }
@@ -255,7 +254,12 @@ fn write_foreign(plane: &ControlPlane, is_over: &AtomicBool) -> Result<i64> {
 }
 
 /// Policies have an entry for each target; the younger of two for one target says so, until the older one goes.
-fn policy(shop: &mut ClusterShop) -> Result<()> {
+#[test]
+fn two_policies_for_one_service_say_which_of_them_holds() {
+    with_daemons(policies);
+}
+
+fn policies(shop: &mut ClusterShop) -> Result<()> {
     let plane = &shop.objects.plane;
     let conditions = "--output=jsonpath={range .status.ancestors[*]}{.ancestorRef.kind} {.ancestorRef.name} {range .conditions[?(@.type=='Accepted')]}\
                       {.status} {.reason} {.observedGeneration}{end}{end}";
