@@ -86,11 +86,7 @@ async fn serve(
         marks: settings.kernel.marks,
         transparent: true,
     };
-    let borders = proxy::Borders {
-        ear: Box::new(Hears(kernel.round_trips())),
-        ..proxy::Borders::default()
-    };
-    let shared = proxy::Shared::with_borders(&registry, proxy_options, borders);
+    let shared = proxy::Shared::with_borders(&registry, proxy_options, borders(&kernel));
     let workers = Workers::start(settings.workers, &proxy_options, &shared, &draining)?;
     let dump = snapshots.clone();
     let says_draining = draining.observer();
@@ -124,6 +120,14 @@ async fn serve(
     let drained = drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await;
     written(watching).await;
     drained
+}
+
+/// What the proxy asks of the kernel.
+fn borders(kernel: &bpf::Kernel) -> proxy::Borders {
+    proxy::Borders {
+        ear: Box::new(Hears(kernel.round_trips())),
+        ..proxy::Borders::default()
+    }
 }
 
 /// The kernel's ear as the proxy asks it.

@@ -180,7 +180,9 @@ impl<'a> Chooser<'a> {
         }
         if let Some(transition) = admission.as_ref().and_then(Admission::transition) {
             let metrics = &self.worker.shared.metrics;
-            metrics.breaker_moved(&group.upstream, endpoint.address, transition, "timeout_over");
+            metrics
+                .upstream
+                .moved(&group.upstream, endpoint.address, transition, "timeout_over");
         }
         let limits = limits_of(&group.upstream);
         let in_flight = match self.purpose {
@@ -314,7 +316,7 @@ impl Attempt {
         let verdict = if failed { Verdict::Failure } else { Verdict::Success };
         let admission = at.admission.take();
         let transition = admission.and_then(|admission| at.settle(admission, verdict, now));
-        worker.shared.metrics.attempted(&Tried {
+        worker.shared.metrics.upstream.ended(&Tried {
             upstream: &at.group.upstream,
             endpoint: self.candidate.address,
             end,
@@ -347,7 +349,7 @@ fn key(worker: &Worker, plan: &Plan, connection: &Connection, headers: Option<&H
     let none = HeaderMap::new();
     let value = hash_key::hash_key(by, headers.unwrap_or(&none), connection.client.ip());
     if value.is_none() {
-        worker.shared.metrics.hash_key_absent();
+        worker.shared.metrics.upstream.hash_key_absent();
     }
     Some(super::balance::hash(&value?))
 }

@@ -1,20 +1,20 @@
 //! The data path's metrics.
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+mod attempts;
+
+use std::{io::ErrorKind, time::Duration};
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+pub(super) use attempts::{Attempts, Retried, Tried};
+
 use super::{
     bounds::DURATION_BUCKETS,
-    breaker::{State, Transition},
     copy,
     dial::OwnReason,
     outcome::{Outcome, Parties},
 };
-use crate::{
-    model::{AttemptEnd, Upstream, Workload},
-    telemetry::register,
-};
+use crate::{model::Workload, telemetry::register};
 
 const PARTIES: [&str; 7] = [
     "reporter",
@@ -36,9 +36,8 @@ pub(super) struct Metrics {
     connect_failures: IntCounterVec,
     accept_failures: IntCounterVec,
     limits: IntCounterVec,
-    upstream: UpstreamMetrics,
-    opaque_on_routed_port: IntCounter,
-    hash_key_absent: IntCounter,
+    /// Of attempts at endpoints.
+    pub upstream: Attempts,
     stale: IntCounterVec,
     /// Connections that were dialled to a listener itself.
     pub not_captured: IntCounter,
@@ -98,21 +97,7 @@ impl Metrics {
                 &[],
                 &["limit"],
             ),
-            upstream: UpstreamMetrics::new(registry),
-            opaque_on_routed_port: register(
-                registry,
-                IntCounter::new(
-                    "weft_opaque_on_routed_port_total",
-                    "Connections to routed ports that do not speak HTTP; they go to the Service's own endpoints.",
-                ),
-            ),
-            hash_key_absent: register(
-                registry,
-                IntCounter::new(
-                    "weft_hash_key_absent_total",
-                    "Requests and connections without what their balancer hashes; they are balanced at random.",
-                ),
-            ),
+            upstream: Attempts::new(registry),
             stale: counter(
                 "weft_pool_stale_total",
                 "Pooled connections found closed before a byte was sent, replaced unseen.",
@@ -187,37 +172,6 @@ impl Metrics {
         self.source_not_preserved.with_label_values(&[reason.name()]).inc();
     }
 
-    /// An attempt at an endpoint ended.
-    pub(super) fn attempted(&self, tried: &Tried<'_>) {
-        self.upstream.attempted(tried);
-    }
-
-    /// A circuit breaker changed its state without an attempt's end.
-    pub(super) fn breaker_moved(
-        &self,
-        upstream: &Upstream,
-        endpoint: SocketAddr,
-        transition: Transition,
-        reason: &str,
-    ) {
-        self.upstream.moved(upstream, endpoint, transition, reason);
-    }
-
-    /// A retry was wanted.
-    pub(super) fn retried(&self, upstream: Option<&Upstream>, end: AttemptEnd, retried: Retried) {
-        self.upstream.retried(upstream, end, retried);
-    }
-
-    /// A connection to a routed port does not speak HTTP.
-    pub(super) fn opaque_on_routed_port(&self) {
-        self.opaque_on_routed_port.inc();
-    }
-
-    /// A request without what its balancer hashes.
-    pub(super) fn hash_key_absent(&self) {
-        self.hash_key_absent.inc();
-    }
-
     /// An endpoint did not accept.
     pub(super) fn connect_failed(&self, kind: ErrorKind) {
         self.connect_failures.with_label_values(&[word(kind)]).inc();
@@ -237,138 +191,6 @@ impl Metrics {
     pub(super) fn stale(&self, found: &str) {
         self.stale.with_label_values(&[found]).inc();
     }
-}
-
-/// How one attempt at an endpoint ended.
-pub(super) struct Tried<'a> {
-    pub(super) upstream: &'a Upstream,
-    pub(super) endpoint: SocketAddr,
-    /// None for an opaque connection that was accepted.
-    pub(super) end: Option<AttemptEnd>,
-    pub(super) transition: Option<Transition>,
-    pub(super) took: Duration,
-}
-
-/// What became of a retry that was wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Retried {
-    /// It was made.
-    Sent,
-    /// The budget has no room: the last answer is the answer.
-    BudgetExhausted,
-    /// The request's timeout would have passed before it.
-    NoTime,
-    /// More of the body has gone out than is kept.
-    BodyTooLarge,
-}
-
-impl Retried {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Sent => "sent",
-            Self::BudgetExhausted => "budget_exhausted",
-            Self::NoTime => "no_time",
-            Self::BodyTooLarge => "body_too_large",
-        }
-    }
-}
-
-/// What a label says of the end of an attempt.
-fn end_word(end: Option<AttemptEnd>) -> &'static str {
-    match end {
-        None => "connected",
-        Some(AttemptEnd::ConnectFailure) => "connect_failure",
-        Some(AttemptEnd::Reset) => "reset",
-        Some(AttemptEnd::Timeout) => "timeout",
-        Some(AttemptEnd::Answered { grpc: Some(1..), .. }) => "grpc_error",
-        Some(AttemptEnd::Answered { status, .. }) => match status {
-            100..200 => "1xx",
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            _ => "5xx",
-        },
-    }
-}
-
-/// Of attempts at endpoints, by the Service that they belong to.
-struct UpstreamMetrics {
-    requests: IntCounterVec,
-    durations: HistogramVec,
-    retries: IntCounterVec,
-    ejections: IntCounterVec,
-}
-
-const UPSTREAM: [&str; 3] = ["upstream_service", "upstream_namespace", "upstream_port"];
-
-impl UpstreamMetrics {
-    fn new(registry: &Registry) -> Self {
-        let durations = HistogramOpts::new(
-            "weft_upstream_duration_seconds",
-            "Time of one attempt, from its endpoint's choice to its end.",
-        )
-        .buckets(DURATION_BUCKETS.to_vec());
-        Self {
-            requests: counter(
-                registry,
-                "weft_upstream_requests_total",
-                "Attempts at endpoints of a Service by how they ended.",
-                &[&UPSTREAM[..], &["result"]].concat(),
-            ),
-            durations: register(registry, HistogramVec::new(durations, &UPSTREAM)),
-            retries: counter(
-                registry,
-                "weft_retries_total",
-                "Retries that were wanted, by what the attempt before ended with, and what became of them.",
-                &[&UPSTREAM[..], &["reason", "result"]].concat(),
-            ),
-            ejections: counter(
-                registry,
-                "weft_ejections_total",
-                "Times that a circuit breaker opened, by what its last failure was.",
-                &[&UPSTREAM[..], &["reason"]].concat(),
-            ),
-        }
-    }
-
-    fn attempted(&self, tried: &Tried<'_>) {
-        let port = tried.upstream.port.to_string();
-        let labels = upstream_labels(tried.upstream, &port);
-        let word = end_word(tried.end);
-        self.requests.with_label_values(&[&labels[..], &[word]].concat()).inc();
-        if tried.end.is_some() {
-            self.durations
-                .with_label_values(&labels)
-                .observe(tried.took.as_secs_f64());
-        }
-        if let Some(transition) = tried.transition {
-            self.moved(tried.upstream, tried.endpoint, transition, word);
-        }
-    }
-
-    fn moved(&self, upstream: &Upstream, endpoint: SocketAddr, transition: Transition, reason: &str) {
-        let Transition { from, to } = transition;
-        tracing::info!(service = %upstream.service, %endpoint, from = from.name(), to = to.name(), reason, "circuit breaker");
-        if to == State::Open {
-            let port = upstream.port.to_string();
-            let labels = upstream_labels(upstream, &port);
-            self.ejections
-                .with_label_values(&[&labels[..], &[reason]].concat())
-                .inc();
-        }
-    }
-
-    fn retried(&self, upstream: Option<&Upstream>, end: AttemptEnd, retried: Retried) {
-        let Some(upstream) = upstream else { return };
-        let port = upstream.port.to_string();
-        let labels = upstream_labels(upstream, &port);
-        let own = [end_word(Some(end)), retried.name()];
-        self.retries.with_label_values(&[&labels[..], &own].concat()).inc();
-    }
-}
-
-fn upstream_labels<'a>(upstream: &'a Upstream, port: &'a str) -> [&'a str; 3] {
-    [&upstream.service.name, &upstream.service.namespace, port]
 }
 
 /// Counters of opaque connections.

@@ -125,7 +125,7 @@ async fn listen(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
 async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, first: Bytes, early: Option<Early>) {
     let tables = worker.shared.tables.load_full();
     if route::table(&tables, connection).is_some() {
-        worker.shared.metrics.opaque_on_routed_port();
+        worker.shared.metrics.upstream.opaque_on_routed_port();
     }
     let (plan, dialled) = match early {
         Some(Early { dialled, plan }) => (plan, Ok(dialled)),

@@ -180,7 +180,7 @@ impl Sending<'_> {
             return None;
         };
         let pause = self.retries.backoff(self.worker.random.borrow_mut().f64());
-        let metrics = &self.worker.shared.metrics;
+        let metrics = &self.worker.shared.metrics.upstream;
         let upstream = self.plan.group.as_ref().map(|group| &*group.upstream);
         if !self.times.is_before_end(Instant::now() + pause) {
             metrics.retried(upstream, end, Retried::NoTime);
