@@ -100,7 +100,7 @@ impl<'a> Chooser<'a> {
                 return Ok(attempt);
             }
         }
-        Err(Failure::CircuitOpen)
+        self.none(group)
     }
 
     /// Forgets what was tried: a retry that finds no other endpoint may ask the same one again.

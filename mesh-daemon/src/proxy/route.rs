@@ -255,3 +255,29 @@ impl Routed {
         std::iter::once(&self.rule.edits).chain(backend)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_lies_in_the_share_of_one_backend() {
+        let backend = |weight| RouteBackend {
+            weight,
+            target: Target::Unresolved {
+                name: "shop/web:80".into(),
+            },
+            edits: Edits::default(),
+        };
+        let backends = Backends {
+            list: [0, 9, 1, 0].map(backend).into(),
+            total_weight: 10,
+        };
+        let drawn: Vec<_> = (0..10).map(|number| drawn(&backends, number).0).collect();
+        assert_eq!(
+            drawn,
+            [1, 1, 1, 1, 1, 1, 1, 1, 1, 2],
+            "a backend of weight 0 has no share"
+        );
+    }
+}

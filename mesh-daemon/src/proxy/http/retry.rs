@@ -60,20 +60,22 @@ impl Retries {
         (retries, Request::from_parts(parts, body))
     }
 
-    /// The request was not sent at all.
+    /// The request was not sent at all. Where its body is kept anyway, what is kept serves further retries too.
     pub(super) fn unsent(&mut self, request: Request<Outgoing>) {
-        self.again = Again::Unsent(request);
+        if !matches!(self.again, Again::Kept(..)) {
+            self.again = Again::Unsent(request);
+        }
     }
 
     /// Whether an attempt that ended so should be followed by another, as far as settings and safety go.
-    pub(super) fn wants(&self, end: AttemptEnd) -> bool {
+    pub(super) fn wants(&self, end: AttemptEnd, was_sent: bool) -> bool {
         let Some(settings) = &self.settings.retry else {
             return false;
         };
         let is_safe = match &self.again {
             Again::Unsent(_) => true,
             Again::Nothing => false,
-            Again::Kept(..) => self.is_idempotent || is_status_of_call(self.is_grpc, end),
+            Again::Kept(..) => !was_sent || self.is_idempotent || is_status_of_call(self.is_grpc, end),
         };
         is_safe && self.made < settings.attempts && is_wanted(settings, end)
     }
@@ -136,4 +138,92 @@ fn backoff(base: Duration, made: u32, random: f64) -> Duration {
     let factor = 2_u32.saturating_pow(made).min(BACKOFF_FACTOR_MAX);
     let least = base.saturating_mul(factor);
     least + least.mul_f64(random.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BUDGET_DEFAULT, FailureClass};
+
+    fn settings(codes: &[u16], on: &[FailureClass]) -> RetrySettings {
+        RetrySettings {
+            attempts: 2,
+            codes: codes.iter().copied().collect(),
+            on: on.iter().copied().collect(),
+            backoff: Duration::from_millis(25),
+            budget: BUDGET_DEFAULT,
+        }
+    }
+
+    fn answered(status: u16, grpc: Option<u8>) -> AttemptEnd {
+        AttemptEnd::Answered { status, grpc }
+    }
+
+    #[test]
+    fn what_is_wanted() {
+        use FailureClass::{ConnectFailure, GatewayError, Grpc, Http5xx, Reset, Timeout};
+        for (codes, on, end, expected) in [
+            (&[503][..], &[][..], answered(503, None), true),
+            (&[503], &[], answered(500, None), false),
+            (&[], &[Http5xx], answered(599, None), true),
+            (&[], &[Http5xx], answered(429, None), false),
+            (&[429], &[], answered(429, None), true),
+            (&[], &[GatewayError], answered(500, None), false),
+            (&[], &[GatewayError], answered(502, None), true),
+            (&[], &[Grpc(14)], answered(200, Some(14)), true),
+            (&[], &[Grpc(14)], answered(200, Some(13)), false),
+            (&[], &[Reset], AttemptEnd::Reset, true),
+            (&[], &[Reset], AttemptEnd::Timeout, false),
+            (&[], &[Timeout], AttemptEnd::Timeout, true),
+            (&[], &[ConnectFailure], AttemptEnd::ConnectFailure, true),
+            (&[200], &[], AttemptEnd::ConnectFailure, false),
+        ] {
+            assert_eq!(
+                is_wanted(&settings(codes, on), end),
+                expected,
+                "{codes:?} {on:?} {end:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_call_that_the_endpoint_ended_itself_says_so_by_status() {
+        assert!(is_status_of_call(true, answered(200, Some(14))));
+        assert!(!is_status_of_call(false, answered(200, Some(14))));
+        assert!(!is_status_of_call(true, answered(503, None)));
+        assert!(!is_status_of_call(true, AttemptEnd::Reset));
+    }
+
+    #[test]
+    fn methods_that_may_be_sent_twice() {
+        let idempotent = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+        for (method, expected) in idempotent
+            .map(|method| (method, true))
+            .into_iter()
+            .chain(["POST", "PATCH", "CONNECT", "BREW"].map(|method| (method, false)))
+        {
+            assert_eq!(is_idempotent(&method.parse().unwrap()), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn the_backoff_doubles_to_a_bound_and_is_never_below_its_base() {
+        let base = Duration::from_millis(100);
+        for (made, random, expected_ms) in [
+            (0, 0.0, 100),
+            (0, 1.0, 150),
+            (1, 0.0, 200),
+            (2, 0.5, 500),
+            (3, 0.0, 800),
+            (4, 0.0, 1000),
+            (40, 1.0, 1500),
+        ] {
+            assert_eq!(
+                backoff(base, made, random),
+                Duration::from_millis(expected_ms),
+                "{made} {random}"
+            );
+        }
+        assert_eq!(backoff(Duration::ZERO, 3, 1.0), Duration::ZERO);
+    }
 }

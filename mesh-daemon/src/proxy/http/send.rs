@@ -50,7 +50,7 @@ pub(super) struct Sending<'a> {
 
 /// The times that hold for one request.
 pub(super) struct Times {
-    /// Until when a connection must be there.
+    /// Until when a connection must be there; each retry has the time anew.
     connected_by: Instant,
     /// Until when everything must have ended.
     ends_by: Option<Instant>,
@@ -96,33 +96,47 @@ impl Sending<'_> {
         mut request: Request<Outgoing>,
         report: &mut Exchange,
     ) -> Result<Answer, Failure> {
-        let mut last: Option<Result<Answer, Failure>> = None;
+        // what the last attempt ended with; and, where another was asked for because of it, how
+        let mut last: Option<(Result<Answer, Failure>, Option<AttemptEnd>)> = None;
         loop {
             let next = early.take().map_or_else(|| chooser.next().map(|next| (next, None)), Ok);
-            let (attempt, fresh) = match next {
-                Ok(next) => next,
-                Err(none) => return last.unwrap_or(Err(none)),
+            let (attempt, fresh) = match (next, last.take()) {
+                (Ok(next), before) => {
+                    self.count(before.and_then(|(_, end)| end), Retried::Sent);
+                    next
+                }
+                (Err(none), None) => return Err(none),
+                (Err(_), Some((ended, end))) => {
+                    self.count(end, Retried::NoEndpoint);
+                    return ended;
+                }
             };
-            // only now: while no other attempt is under way, this is the answer
-            drop(last.take());
             report.attempts += 1;
-            let ended = match self.attempt(attempt, fresh, request).await {
-                Ok(answer) => Ok(answer),
-                Err(Untaken::Sent(failure)) => Err(failure),
+            let (ended, was_sent) = match self.attempt(attempt, fresh, request).await {
+                Ok(answer) => (Ok(answer), true),
+                Err(Untaken::Sent(failure)) => (Err(failure), true),
                 Err(Untaken::Whole(whole, failure)) if self.may_pass_on(&chooser) => {
                     // nothing was sent: another endpoint is no retry
-                    (request, last) = (whole, Some(Err(failure)));
+                    (request, last) = (whole, Some((Err(failure), None)));
                     continue;
                 }
                 Err(Untaken::Whole(whole, failure)) => {
                     self.retries.unsent(whole);
-                    Err(failure)
+                    (Err(failure), false)
                 }
             };
-            match self.again(&ended, &mut chooser).await {
-                Some(next) => (request, last) = (next, Some(ended)),
+            match self.again(&ended, was_sent, &mut chooser).await {
+                Some((next, end)) => (request, last) = (next, Some((ended, Some(end)))),
                 None => return ended,
             }
+        }
+    }
+
+    /// Counts what became of a retry that was wanted.
+    fn count(&self, end: Option<AttemptEnd>, retried: Retried) {
+        let upstream = self.plan.group.as_ref().map(|group| &*group.upstream);
+        if let (Some(end), Some(upstream)) = (end, upstream) {
+            self.worker.shared.metrics.upstream.retried(upstream, end, retried);
         }
     }
 
@@ -170,36 +184,39 @@ impl Sending<'_> {
     }
 
     /// The request once more, after its pause, if what became of it asks for that, it is safe, and there is budget and time.
-    async fn again(&mut self, ended: &Result<Answer, Failure>, chooser: &mut Chooser<'_>) -> Option<Request<Outgoing>> {
+    async fn again(
+        &mut self,
+        ended: &Result<Answer, Failure>,
+        was_sent: bool,
+        chooser: &mut Chooser<'_>,
+    ) -> Option<(Request<Outgoing>, AttemptEnd)> {
         let end = match ended {
             Ok(answer) => Some(self.end_of(&answer.response)),
             Err(failure) => failure.attempt_end(),
         };
-        let Some(end) = end.filter(|end| self.retries.wants(*end)) else {
+        let Some(end) = end.filter(|end| self.retries.wants(*end, was_sent)) else {
             self.retries.give_up();
             return None;
         };
         let pause = self.retries.backoff(self.worker.random.borrow_mut().f64());
-        let metrics = &self.worker.shared.metrics.upstream;
-        let upstream = self.plan.group.as_ref().map(|group| &*group.upstream);
         if !self.times.is_before_end(Instant::now() + pause) {
-            metrics.retried(upstream, end, Retried::NoTime);
+            self.count(Some(end), Retried::NoTime);
             return None;
         }
         if !self.plan.may_retry() {
-            metrics.retried(upstream, end, Retried::BudgetExhausted);
+            self.count(Some(end), Retried::BudgetExhausted);
             return None;
         }
         let Some(next) = self.retries.again() else {
-            metrics.retried(upstream, end, Retried::BodyTooLarge);
+            self.count(Some(end), Retried::BodyTooLarge);
             return None;
         };
-        metrics.retried(upstream, end, Retried::Sent);
         sleep(pause).await;
+        self.times.connected_by = dial::deadline();
         if !chooser.has_untried() {
             chooser.forget();
         }
-        Some(next)
+        Some((next, end))
     }
 
     /// What a head says.

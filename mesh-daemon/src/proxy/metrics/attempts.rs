@@ -31,6 +31,8 @@ pub(in crate::proxy) enum Retried {
     Sent,
     /// The budget has no room: the last answer is the answer.
     BudgetExhausted,
+    /// No other endpoint may be asked now.
+    NoEndpoint,
     /// The request's timeout would have passed before it.
     NoTime,
     /// More of the body has gone out than is kept.
@@ -42,6 +44,7 @@ impl Retried {
         match self {
             Self::Sent => "sent",
             Self::BudgetExhausted => "budget_exhausted",
+            Self::NoEndpoint => "no_endpoint",
             Self::NoTime => "no_time",
             Self::BodyTooLarge => "body_too_large",
         }
@@ -164,8 +167,7 @@ impl Attempts {
     }
 
     /// A retry was wanted.
-    pub(in crate::proxy) fn retried(&self, upstream: Option<&Upstream>, end: AttemptEnd, retried: Retried) {
-        let Some(upstream) = upstream else { return };
+    pub(in crate::proxy) fn retried(&self, upstream: &Upstream, end: AttemptEnd, retried: Retried) {
         let port = upstream.port.to_string();
         let labels = upstream_labels(upstream, &port);
         let own = [end_word(Some(end)), retried.name()];
