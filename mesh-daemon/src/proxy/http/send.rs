@@ -164,7 +164,7 @@ impl Sending<'_> {
             Ok((response, lease)) => {
                 attempt.answered();
                 let end = self.end_of(&response);
-                if self.retries.wants(end) {
+                if self.retries.wants(end, true) {
                     // before the pause: whoever asks meanwhile, and the next attempt, must know; and a trial's place is free
                     attempt.settle(self.worker, end);
                 }
