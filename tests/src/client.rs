@@ -26,6 +26,8 @@ use crate::bench::Netns;
 
 /// A request that takes longer has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How the error of an answer begins whose head came and whose body broke off; the status follows.
+pub const AFTER_HEAD: &str = "the body broke off after the head of an answer with";
 /// Texts of errors that a tally keeps apart, so that one with a counter in it does not fill the memory; all failures are counted.
 const ERRORS_QUOTED: usize = 5;
 
@@ -443,7 +445,8 @@ async fn exchange(connection: &mut Option<Connection>, load: &Load) -> Result<An
     }
     let response = open.send(request.body(Full::new(load.body.clone()))?).await?;
     let (head, body) = response.into_parts();
-    let body = body.collect().await?;
+    let body = body.collect().await;
+    let body = body.with_context(|| format!("{AFTER_HEAD} {}", head.status))?;
     let trailers = body.trailers().cloned().unwrap_or_default();
     if load.reuse {
         *connection = Some(open);

@@ -16,17 +16,15 @@ use super::{
     identify::{self, Connection},
     outcome::Outcome,
     report::OpenConnection,
-    route::{self, Plan},
+    route,
     socket::{self, Stream},
 };
 use crate::model::AppProtocol;
 
 /// An upstream connection that was dialled before the protocol was known, because the client kept silent.
 pub(super) struct Early {
-    /// The connection.
+    /// The connection, and the attempt that chose it: asking for another would turn the balancer twice.
     pub(super) dialled: Dialled,
-    /// The plan that chose it: asking for another would turn the cursor twice.
-    pub(super) plan: Plan,
 }
 
 /// Carries one connection to its end.
@@ -63,7 +61,7 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
     let tables = worker.shared.tables.load_full();
     let plan = route::direct(&tables, &connection);
     let early = match dial::first(worker, &connection, &plan).await {
-        Ok(dialled) => Early { dialled, plan },
+        Ok(dialled) => Early { dialled },
         // its routes may lead to other endpoints: only what the client says tells
         Err(_) if route::table(&tables, &connection).is_some() => {
             return Box::pin(listen(worker, accepted, connection, first)).await;
@@ -75,6 +73,8 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
             return;
         }
     };
+    // a client may keep silent for hours, and old tables need not live as long
+    drop((tables, plan));
     let mut until = Instant::now() + DETECT_PAUSE;
     loop {
         let client_first = tokio::select! {
@@ -127,16 +127,12 @@ async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, f
     if route::table(&tables, connection).is_some() {
         worker.shared.metrics.upstream.opaque_on_routed_port();
     }
-    let (plan, dialled) = match early {
-        Some(Early { dialled, plan }) => (plan, Ok(dialled)),
-        None => {
-            let plan = route::direct(&tables, connection);
-            let dialled = dial::first(worker, connection, &plan).await;
-            (plan, dialled)
-        }
+    let dialled = match early {
+        Some(Early { dialled }) => Ok(dialled),
+        None => dial::first(worker, connection, &route::direct(&tables, connection)).await,
     };
     let mut open = OpenConnection::new(&worker.shared, route::parties(&tables, connection));
-    drop((tables, plan));
+    drop(tables);
     let Dialled {
         socket,
         attempt,

@@ -202,11 +202,6 @@ impl Plan {
         }
     }
 
-    /// The tables that it was made from.
-    pub(super) fn tables(&self) -> Arc<Tables> {
-        Arc::clone(&self.tables)
-    }
-
     /// The path prefix that matched, if something is to take its place.
     pub(super) fn prefix(&self) -> Option<&str> {
         self.routed.as_ref().and_then(|routed| routed.prefix.as_deref())

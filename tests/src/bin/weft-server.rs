@@ -14,7 +14,10 @@ use anyhow::Result;
 use bytes::Bytes;
 use clap::Parser;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
-use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Frame, body::Incoming, service::service_fn};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, body::Frame, body::Incoming, header::HeaderName,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -204,7 +207,7 @@ async fn respond(args: &Args, peer: SocketAddr, request: Request<Incoming>) -> R
         .get("content-type")
         .is_some_and(|value| value == "application/grpc")
     {
-        return Ok(grpc(args, behaviour.grpc_status));
+        return Ok(with_asked_headers(grpc(args, behaviour.grpc_status), &head));
     }
     let answer = if head.headers.contains_key("x-echo") {
         echoed(args, peer, &head, &asked)
@@ -212,10 +215,23 @@ async fn respond(args: &Args, peer: SocketAddr, request: Request<Incoming>) -> R
         format!("{}\n", args.name)
     };
     let code = StatusCode::from_u16(behaviour.status).unwrap_or(StatusCode::IM_A_TEAPOT);
-    Ok(match (behaviour.body_delay_ms, behaviour.cut) {
+    let response = match (behaviour.body_delay_ms, behaviour.cut) {
         (0, false) => status(code, answer),
         (pause, cut) => in_two(code, answer, Duration::from_millis(pause), cut),
-    })
+    };
+    Ok(with_asked_headers(response, &head))
+}
+
+/// The answer with the headers that the request asks for: `answer-x-a: 1` brings `x-a: 1`. With `answer-content-length` a body that comes in two
+/// halves is one of a known length.
+fn with_asked_headers(mut response: Response<Body>, head: &hyper::http::request::Parts) -> Response<Body> {
+    for (name, value) in &head.headers {
+        let asked = name.as_str().strip_prefix("answer-");
+        if let Some(Ok(name)) = asked.map(|name| HeaderName::from_bytes(name.as_bytes())) {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+    response
 }
 
 /// What the client asked, for a test to compare.

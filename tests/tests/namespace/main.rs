@@ -24,6 +24,7 @@ mod protocols;
 mod refusals;
 mod resources;
 mod reuse;
+mod routes;
 mod source;
 mod spine;
 mod story;

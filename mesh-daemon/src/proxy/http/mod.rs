@@ -63,10 +63,8 @@ async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Respons
     let upgrade = upgrade::asked(&mut request);
     let (head, body) = request.into_parts();
     let early = client.early.take();
-    let tables = match &early {
-        Some(early) => early.plan.tables(),
-        None => worker.shared.tables.load_full(),
-    };
+    // not those of the early dial: it may be hours old
+    let tables = worker.shared.tables.load_full();
     let draw = |below| worker.random.borrow_mut().u64(0..below);
     let decision = route::request(&tables, connection, &head, draw);
     let parties = route::parties(&tables, connection);

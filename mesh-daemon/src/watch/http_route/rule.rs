@@ -134,7 +134,7 @@ fn convert_backend(backend: Backend, field: &str, namespace: &str, faults: &mut 
         let detail = format!("{weight} is not from 0 to {WEIGHT_MAX}");
         faults.add(unsupported(format!("{field}.weight"), detail));
     }
-    let target = target(&backend, field, namespace);
+    let target = target(&backend, namespace);
     let filters = filters::convert(backend.filters, field, faults);
     if filters.redirect.is_some() {
         let detail = "`RequestRedirect` is for rules, not for a backend; move it to the rule's `filters`";
@@ -150,19 +150,20 @@ fn convert_backend(backend: Backend, field: &str, namespace: &str, faults: &mut 
     }
 }
 
-fn target(backend: &Backend, field: &str, namespace: &str) -> BackendTarget {
+/// What is wrong with it is said without its field: whoever tells it begins with that.
+fn target(backend: &Backend, namespace: &str) -> BackendTarget {
     let group = backend.group.as_deref().unwrap_or_default();
     let kind = backend.kind.as_deref().unwrap_or("Service");
     if !group.is_empty() || kind != "Service" {
         let of = if group.is_empty() { "the core group" } else { group };
         return BackendTarget::InvalidKind(format!(
-            "`{field}.kind`: {kind} of {of} is no backend here; name a Service"
+            "`kind` {kind} of {of} is no backend here; name a Service"
         ));
     }
     let Some(port) = backend.port else {
-        return BackendTarget::InvalidKind(format!("`{field}.port` is missing: a Service needs one"));
+        return BackendTarget::InvalidKind("`port` is missing: a Service needs one".to_owned());
     };
-    match convert::port(port, &format!("{field}.port")) {
+    match convert::port(port, "port") {
         Ok(port) => BackendTarget::Service {
             service: ObjectRef::new(backend.namespace.as_deref().unwrap_or(namespace), &backend.name),
             port,

@@ -1,0 +1,156 @@
+//! `timeouts` of a rule: before the head an answer of the mesh, after it a body that nobody can take for a whole one.
+
+use std::io::{Read, Write};
+
+use anyhow::{Result, ensure};
+use mesh_tests::{
+    client::{self, AFTER_HEAD, Load, Version},
+    shop::Shop,
+    tcp,
+};
+use serde_json::{Value, json};
+
+use super::{WEB, add_service, apply, ask, refused, refused_call, routed};
+
+const ROUTE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: web}]
+  rules:
+    - matches: [{path: {value: /request}}]
+      timeouts: {request: 300ms}
+      backendRefs: &one [{name: one, port: 80}]
+    - matches: [{path: {value: /backend}}]
+      timeouts: {backendRequest: 300ms}
+      backendRefs: *one
+    - matches: [{path: {value: /both}}]
+      timeouts: {request: 30s, backendRequest: 300ms}
+      backendRefs: *one
+    - matches: [{path: {value: /none}}]
+      timeouts: {request: 0s, backendRequest: 0s}
+      backendRefs: *one
+    - matches: [{path: {value: /policy}}]
+      backendRefs: *one
+";
+
+/// What holds where a rule says nothing.
+const POLICY: &str = "
+apiVersion: weft.mesh/v1alpha1
+kind: TrafficPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: web}]
+  timeout: {request: 300ms}
+";
+
+/// A server that is much later than the timeouts, and than a busy machine.
+fn late() -> Value {
+    json!({"delay_ms": 5000})
+}
+
+/// A server that sends half of its answer, and the rest much later than the timeouts.
+fn late_in_the_body() -> Value {
+    json!({"body_delay_ms": 5000})
+}
+
+/// The route, with all requests to one server.
+fn with_route(story: impl FnOnce(&mut Shop) -> Result<()>) {
+    routed(|shop| {
+        add_service(shop, "one", 1, &["web-1"])?;
+        apply(shop, ROUTE)?;
+        story(shop)
+    });
+}
+
+#[test]
+fn before_the_head_the_mesh_answers_504() {
+    with_route(|shop| {
+        shop.behave("web-1", &late())?;
+        for path in ["/request", "/backend", "/both"] {
+            for target in WEB {
+                for version in [Version::Http1, Version::Http2] {
+                    refused(shop, &Load::fresh(version, target).path(path), 504, "timeout")?;
+                }
+                refused_call(shop, &Load::grpc(target).path(path), 4, "timeout")?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_timeout_of_0_is_none_also_where_a_policy_has_one() {
+    with_route(|shop| {
+        apply(shop, POLICY)?;
+        // later than the policy's, and no later than needed
+        shop.behave("web-1", &json!({"delay_ms": 1000}))?;
+        let load = Load::fresh(Version::Http1, WEB[0]);
+        refused(shop, &load.clone().path("/policy"), 504, "timeout")?;
+        let answer = ask(shop, &load.path("/none"))?;
+        ensure!(answer.status == 200 && answer.text() == "web-1", "{answer:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn after_the_head_the_body_is_visibly_cut() {
+    with_route(|shop| {
+        shop.behave("web-1", &late_in_the_body())?;
+        for path in ["/request", "/backend", "/both"] {
+            for target in WEB {
+                for version in [Version::Http1, Version::Http2] {
+                    let load = Load::fresh(version, target).path(path);
+                    // `web-1` and a newline
+                    for load in [load.clone(), load.header("answer-content-length", "6")] {
+                        match client::ask(&shop.client.netns, &load) {
+                            Err(error) if error.to_string() == format!("{AFTER_HEAD} 200 OK") => {}
+                            other => anyhow::bail!("{load:?}: {other:?}"),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// All that comes of one request of HTTP/1.1, and whether the connection then ended in order.
+fn raw(shop: &Shop, path: &str, header: &str) -> Result<(String, bool)> {
+    let mut stream = tcp::connect(&shop.client.netns, WEB[0])?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: web\r\n{header}\r\n").as_bytes())?;
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok((String::from_utf8_lossy(&all).into_owned(), true)),
+            Ok(count) => all.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                return Ok((String::from_utf8_lossy(&all).into_owned(), false));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[test]
+fn a_cut_body_of_http_1_ends_without_its_last_chunk_or_short_and_by_a_reset() {
+    with_route(|shop| {
+        shop.behave("web-1", &late_in_the_body())?;
+        for (header, framing) in [
+            ("", "transfer-encoding: chunked"),
+            ("answer-content-length: 6\r\n", "content-length: 6"),
+        ] {
+            let (text, in_order) = raw(shop, "/request", header)?;
+            ensure!(
+                text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains(framing),
+                "{text:?}"
+            );
+            let (_, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+            ensure!(body.contains("web") && !body.contains("-1"), "{text:?}");
+            ensure!(!body.contains("0\r\n\r\n"), "{text:?}");
+            ensure!(!in_order, "the connection of {text:?} ended in order");
+        }
+        Ok(())
+    });
+}
