@@ -367,7 +367,7 @@ async fn step(connection: &mut Option<Connection>, load: &Load, tally: &mut Tall
 }
 
 /// An open connection.
-enum Connection {
+pub(crate) enum Connection {
     Http1(http1::SendRequest<Full<Bytes>>),
     Http2(http2::SendRequest<Full<Bytes>>),
 }
@@ -409,7 +409,8 @@ impl Connection {
     }
 }
 
-async fn answer(connection: &mut Option<Connection>, load: &Load) -> Result<Answer> {
+/// One request, over an open connection if there is one that is usable; left there for the next if the load says so.
+pub(crate) async fn answer(connection: &mut Option<Connection>, load: &Load) -> Result<Answer> {
     match tokio::time::timeout(REQUEST_TIMEOUT, exchange(connection, load)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
@@ -459,6 +460,6 @@ async fn exchange(connection: &mut Option<Connection>, load: &Load) -> Result<An
     })
 }
 
-fn runtime() -> Result<Runtime> {
+pub(crate) fn runtime() -> Result<Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

@@ -16,6 +16,7 @@ pub mod load;
 pub mod manifests;
 pub mod metrics;
 pub mod missing;
+pub mod pace;
 pub mod process;
 pub mod scale;
 pub mod shop;

@@ -20,6 +20,7 @@ mod neighbours;
 mod objects;
 mod opaque;
 mod path_mtu;
+mod policies;
 mod protocols;
 mod refusals;
 mod resources;

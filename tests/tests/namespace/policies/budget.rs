@@ -1,0 +1,94 @@
+//! `retry.budget`: retries of all requests to a Service together. A shop for each: what was retried is remembered.
+
+use anyhow::{Result, ensure};
+use mesh_tests::shop::Shop;
+use serde_json::json;
+
+use super::{ask_counted, counter, get, is_servers, obey, one_server, wait_counter};
+
+/// Requests that fail for good, and how many retries there were.
+fn retries(shop: &Shop, requests: u64) -> Result<u64> {
+    let mut retries = 0;
+    for _ in 0..requests {
+        let (answer, served) = ask_counted(shop, &get())?;
+        is_servers(&answer, 503)?;
+        retries += served - 1;
+    }
+    Ok(retries)
+}
+
+fn with(budget: &str) -> String {
+    format!("retry: {{codes: [503], backoff: 0s, attempts: 1, budget: {budget}}}")
+}
+
+#[test]
+fn the_floor_is_had_in_any_case_and_no_more() {
+    one_server(|shop| {
+        shop.behave("web-1", &json!({"status": 503}))?;
+        obey(
+            shop,
+            &[&with(
+                "{percent: 0, interval: 1h, minRetryRate: {count: 3, interval: 1h}}",
+            )],
+        )?;
+        let made = retries(shop, 10)?;
+        ensure!(made == 3, "{made} retries");
+        wait_counter(
+            shop,
+            "weft_retries_total",
+            &[("result", "budget_exhausted"), ("reason", "5xx")],
+            7,
+        )?;
+        ensure!(counter(shop, "weft_retries_total", &[("result", "sent")])? == 3);
+        // the rate is of its own interval: 1 in 20 minutes are 3 in an hour, which were had
+        obey(
+            shop,
+            &[&with(
+                "{percent: 0, interval: 1h, minRetryRate: {count: 1, interval: 20m}}",
+            )],
+        )?;
+        ensure!(retries(shop, 3)? == 0);
+        obey(
+            shop,
+            &[&with(
+                "{percent: 0, interval: 1h, minRetryRate: {count: 5, interval: 1h}}",
+            )],
+        )?;
+        ensure!(retries(shop, 5)? == 2);
+        // in a window of a second none of them is left
+        obey(
+            shop,
+            &[&with(
+                "{percent: 0, interval: 1s, minRetryRate: {count: 1, interval: 1s}}",
+            )],
+        )?;
+        mesh_tests::bench::wait_for("a retry in the next window", mesh_tests::daemon::HANG_GUARD, || {
+            Ok((retries(shop, 1)? == 1).then_some(()))
+        })
+    });
+}
+
+#[test]
+fn a_part_of_the_requests_pays_for_retries() {
+    one_server(|shop| {
+        shop.behave("web-1", &json!({"status": 503}))?;
+        obey(
+            shop,
+            &[&with(
+                "{percent: 50, interval: 1h, minRetryRate: {count: 4, interval: 1h}}",
+            )],
+        )?;
+        let made = retries(shop, 60)?;
+        // at most half of all requests; at most one in five of those is lost to looking at every window
+        ensure!((24..=30).contains(&made), "{made} retries of 60 requests");
+        obey(
+            shop,
+            &[&with(
+                "{percent: 100, interval: 1h, minRetryRate: {count: 1, interval: 1h}}",
+            )],
+        )?;
+        let made = retries(shop, 20)?;
+        ensure!(made >= 10, "{made} retries of 20 requests");
+        Ok(())
+    });
+}

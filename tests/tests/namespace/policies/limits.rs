@@ -1,0 +1,91 @@
+//! `limits`: what is beyond one is answered at once, while what is under way goes on.
+
+use anyhow::{Result, ensure};
+use mesh_tests::{
+    client::{Load, Version},
+    shop::{Shop, WEB4},
+};
+
+use super::{Held, ask, counter, counts, get, is_servers, obey, one_server, refused, sequence, tally};
+use crate::captured;
+
+/// Holds as many requests as the limit lets, is refused one more, and served again when they have ended.
+fn reaches(shop: &Shop, spec: &str, allowed: usize, reason: &str) -> Result<()> {
+    obey(shop, &[spec])?;
+    let held: Vec<_> = (0..allowed).map(|_| Held::begin(shop, WEB4)).collect::<Result<_>>()?;
+    let before = counts(shop)?;
+    let refusals = counter(shop, "weft_request_outcomes_total", &[("outcome", reason)])?;
+    // at once: the others are still under way, since their bodies have not come
+    refused(&ask(shop)?, reason)?;
+    ensure!(counts(shop)? == before, "{spec}: the servers got more");
+    ensure!(counter(shop, "weft_request_outcomes_total", &[("outcome", reason)])? == refusals + 1);
+    held.into_iter().try_for_each(Held::end)?;
+    let answers = sequence(shop, &get(), 20)?;
+    ensure!(
+        answers.iter().all(|who| who.starts_with("web-")),
+        "{spec}: {:?}",
+        tally(&answers)
+    );
+    Ok(())
+}
+
+#[test]
+fn of_the_service() {
+    captured(|shop| {
+        reaches(shop, "limits: {maxRequests: 2}", 2, "max_requests")?;
+        reaches(shop, "limits: {maxConnections: 4}", 4, "max_connections")
+    });
+}
+
+#[test]
+fn of_each_endpoint() {
+    captured(|shop| {
+        reaches(
+            shop,
+            "limits: {maxRequestsPerEndpoint: 1}",
+            3,
+            "max_requests_per_endpoint",
+        )?;
+        reaches(
+            shop,
+            "limits: {maxConnectionsPerEndpoint: 1}",
+            3,
+            "max_connections_per_endpoint",
+        )
+    });
+}
+
+/// Connections that wait in a pool for a next request are not in the way of others.
+#[test]
+fn one_connection_is_enough_for_one_request_at_a_time() {
+    one_server(|shop| {
+        for version in [Version::Http1, Version::Http2] {
+            obey(shop, &["limits: {maxConnections: 3}"])?;
+            sequence(shop, &Load::fresh(version, WEB4), 30)?;
+            obey(shop, &["limits: {maxConnections: 1}"])?;
+            let answers = sequence(shop, &Load::fresh(version, WEB4), 60)?;
+            ensure!(
+                tally(&answers).keys().eq(["web-1"].iter()),
+                "{version:?}: {:?}",
+                tally(&answers)
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_limit_that_goes_lets_everything_through() {
+    one_server(|shop| {
+        obey(shop, &["limits: {maxRequests: 1}"])?;
+        let held = Held::begin(shop, WEB4)?;
+        refused(&ask(shop)?, "max_requests")?;
+        obey(shop, &["limits: {maxRequests: 2}"])?;
+        is_servers(&ask(shop)?, 200)?;
+        obey(shop, &["limits: {maxRequests: 1}"])?;
+        refused(&ask(shop)?, "max_requests")?;
+        super::forget(shop)?;
+        is_servers(&ask(shop)?, 200)?;
+        held.end()
+    });
+}
