@@ -1,9 +1,11 @@
 //! The story itself, step by step, and what must be true after each.
 
+mod routing;
+
 use anyhow::Result;
 
 use super::{
-    Clock, REQUESTS_PER_ROW, checks, keep,
+    Clock, REQUESTS_PER_ROW, checks, keep, routing as chapter,
     row::{Row, head},
 };
 use crate::{
@@ -65,6 +67,8 @@ fn steps(shop: &mut Shop, clock: &Clock) -> Result<()> {
     captured(shop, clock, "one server killed", &["web-1", "web-2", "web-3", "web-4"])?;
     // without the mesh every fifth connection would be refused, for its manifest still names it
     shop.start_server(VICTIM)?;
+    routing::second_version(shop)?;
+    chapter::tell(&routing::Namespaces { shop, clock })?;
     shop.release()?;
     uncaptured(shop, clock, "label removed")
 }

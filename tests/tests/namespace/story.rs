@@ -5,11 +5,17 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context, Result, ensure};
 use mesh_tests::process;
 
-const ROWS: [&str; 5] = [
+const ROWS: [&str; 11] = [
     "not captured",
     "captured",
     "scaled to five",
     "one server killed",
+    "90/10 split",
+    "header to v2",
+    "slow server avoided",
+    "breaker opened",
+    "breaker closed",
+    "opened, with retry",
     "label removed",
 ];
 
