@@ -11,8 +11,8 @@ use std::{
 use mesh_daemon::{
     ids::{NodeName, ObjectRef},
     model::{
-        self, AppProtocol, Diff, Endpoint, EndpointSlice, Facts, Namespace, Node, Pod, PodPhase, Service, ServicePort,
-        SlicePort,
+        self, AppProtocol, Diff, Endpoint, EndpointSlice, Facts, Namespace, Node, Pod, PodPhase, Service, ServiceKind,
+        ServicePort, SlicePort,
     },
     watch::{Options, objects::Objects},
 };
@@ -113,7 +113,7 @@ fn cluster() -> Objects {
         objects.services.insert(
             ObjectRef::new("shop", &name),
             Service {
-                kind: mesh_daemon::model::ServiceKind::ClusterIp,
+                kind: ServiceKind::ClusterIp,
                 cluster_ips: vec![address(11, service)],
                 ports: vec![ServicePort {
                     name: port_name.clone(),

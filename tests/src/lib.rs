@@ -4,6 +4,7 @@
 pub mod announce;
 pub mod bench;
 pub mod client;
+pub mod conformance;
 pub mod daemon;
 pub mod demo;
 pub mod ear;

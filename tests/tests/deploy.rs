@@ -12,7 +12,7 @@ use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
         core::v1::{Container, Namespace, PodSpec, Probe, ServiceAccount},
-        rbac::v1::{ClusterRole, ClusterRoleBinding},
+        rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject},
     },
     apimachinery::pkg::util::intstr::IntOrString,
     serde::{Serialize, de::DeserializeOwned},
@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Group, resource, verb: all that the daemon may do.
-const RIGHTS: [(&str, &str, &str); 23] = [
+const RIGHTS: [(&str, &str, &str); 25] = [
     ("", "namespaces", "get"),
     ("", "namespaces", "list"),
     ("", "namespaces", "watch"),
@@ -43,9 +43,17 @@ const RIGHTS: [(&str, &str, &str); 23] = [
     ("gateway.networking.k8s.io", "httproutes", "get"),
     ("gateway.networking.k8s.io", "httproutes", "list"),
     ("gateway.networking.k8s.io", "httproutes", "watch"),
+    ("gateway.networking.k8s.io", "httproutes/status", "patch"),
     ("weft.mesh", "trafficpolicies", "get"),
     ("weft.mesh", "trafficpolicies", "list"),
     ("weft.mesh", "trafficpolicies", "watch"),
+    ("weft.mesh", "trafficpolicies/status", "patch"),
+];
+/// The same in its own namespace, for one lease; only making one cannot be a right to a name.
+const RIGHTS_AT_HOME: [(&str, &str, &str); 3] = [
+    ("coordination.k8s.io", "leases", "create"),
+    ("coordination.k8s.io", "leases weft-status", "get"),
+    ("coordination.k8s.io", "leases weft-status", "update"),
 ];
 const NAMESPACE: &str = "weft-system";
 const ACCOUNT: &str = "mesh-daemon";
@@ -125,44 +133,75 @@ fn the_kustomization_lists_every_file_and_nothing_else_is_applied() {
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
         "DaemonSet",
     ];
     assert_eq!(kinds, expected);
 }
 
-#[test]
-fn the_rights_are_those_of_the_table() {
-    let role: ClusterRole = only("ClusterRole");
+/// Group, resource with its name if the right is to one, verb.
+fn rights(rules: Option<Vec<PolicyRule>>) -> BTreeSet<(String, String, String)> {
     let mut rights = BTreeSet::new();
-    for rule in role.rules.unwrap() {
+    for rule in rules.unwrap() {
         assert!(rule.non_resource_urls.is_none());
+        let names = rule.resource_names.unwrap_or_default();
         for group in rule.api_groups.as_ref().unwrap() {
             for resource in rule.resources.as_ref().unwrap() {
                 for verb in &rule.verbs {
-                    rights.insert((group.clone(), resource.clone(), verb.clone()));
+                    let named = names.iter().map(|name| format!("{resource} {name}"));
+                    let resources = if names.is_empty() {
+                        vec![resource.clone()]
+                    } else {
+                        named.collect()
+                    };
+                    rights.extend(
+                        resources
+                            .into_iter()
+                            .map(|resource| (group.clone(), resource, verb.clone())),
+                    );
                 }
             }
         }
     }
-    let words = |(group, resource, verb): (&str, &str, &str)| (group.to_owned(), resource.to_owned(), verb.to_owned());
-    assert_eq!(rights, RIGHTS.map(words).into());
     let text = format!("{rights:?}");
     assert!(!text.contains('*') && !text.contains("secrets"), "{text}");
+    rights
 }
 
 #[test]
-fn the_rights_are_the_accounts_and_the_account_is_the_pods() {
-    let role: ClusterRole = only("ClusterRole");
-    let binding: ClusterRoleBinding = only("ClusterRoleBinding");
-    assert_eq!(binding.role_ref.kind, "ClusterRole");
-    assert_eq!(Some(&binding.role_ref.name), role.metadata.name.as_ref());
-    let subjects = binding.subjects.unwrap();
+fn the_rights_are_those_of_the_tables() {
+    let words = |(group, resource, verb): (&str, &str, &str)| (group.to_owned(), resource.to_owned(), verb.to_owned());
+    assert_eq!(
+        rights(only::<ClusterRole>("ClusterRole").rules),
+        RIGHTS.map(words).into()
+    );
+    let role: Role = only("Role");
+    assert_eq!(role.metadata.namespace.as_deref(), Some(NAMESPACE));
+    assert_eq!(rights(role.rules), RIGHTS_AT_HOME.map(words).into());
+}
+
+/// Checks that a binding gives that role to the account and to nobody else.
+fn is_the_accounts(role: &RoleRef, subjects: Option<Vec<Subject>>, kind: &str, name: Option<&String>) {
+    assert_eq!((role.kind.as_str(), Some(&role.name)), (kind, name));
+    let subjects = subjects.unwrap();
     assert_eq!(subjects.len(), 1);
     assert_eq!(
         (subjects[0].kind.as_str(), subjects[0].name.as_str()),
         ("ServiceAccount", ACCOUNT)
     );
     assert_eq!(subjects[0].namespace.as_deref(), Some(NAMESPACE));
+}
+
+#[test]
+fn the_rights_are_the_accounts_and_the_account_is_the_pods() {
+    let binding: ClusterRoleBinding = only("ClusterRoleBinding");
+    let role = only::<ClusterRole>("ClusterRole").metadata.name;
+    is_the_accounts(&binding.role_ref, binding.subjects, "ClusterRole", role.as_ref());
+    let binding: RoleBinding = only("RoleBinding");
+    let role = only::<Role>("Role").metadata.name;
+    is_the_accounts(&binding.role_ref, binding.subjects, "Role", role.as_ref());
+    assert_eq!(binding.metadata.namespace.as_deref(), Some(NAMESPACE));
     let account: ServiceAccount = only("ServiceAccount");
     assert_eq!(account.metadata.name.as_deref(), Some(ACCOUNT));
     let namespace: Namespace = only("Namespace");

@@ -120,7 +120,7 @@ pub fn program() -> Command {
 }
 
 /// A value as the command line has it.
-fn name(value: &impl clap::ValueEnum) -> String {
+pub fn name(value: &impl clap::ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build_ebpf, command};
+use crate::{build_ebpf, command, conformance::programs::Echo};
 use archive::Image;
 use layer::Layer;
 use program::Platform;
@@ -126,6 +126,29 @@ pub fn tests() -> Result<Vec<PathBuf>> {
         write(&image("pause", &["/weft-pause"], pause))?,
         write(&image("testkit", &[], kit))?,
     ])
+}
+
+/// Makes the image of the pods of the Gateway API's conformance suite, and returns the archive's path.
+///
+/// # Errors
+/// If one of its programs is not static, a file is missing, or the archive cannot be written.
+pub fn echo(echo: &Echo) -> Result<PathBuf> {
+    let mut layer = base();
+    for (name, program) in &echo.programs {
+        layer = layer.file(&format!("/usr/bin/{name}"), 0o755, program::checked_static(program)?);
+    }
+    for (path, file) in &echo.files {
+        let bytes = fs::read(file).with_context(|| format!("could not read {}", file.display()))?;
+        layer = layer.file(path, 0o644, bytes);
+    }
+    write(&Image {
+        // what manifests that are not ours ask for: no node has another one of this name, and none can be fetched
+        name: echo.image.clone(),
+        architecture: Platform::of_this_machine()?.architecture,
+        entrypoint: vec!["/usr/bin/server".into()],
+        labels: [("org.opencontainers.image.title".into(), "echo".into())].into(),
+        layer,
+    })
 }
 
 /// The folder with the archives.

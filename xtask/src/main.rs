@@ -5,6 +5,7 @@ mod build_ebpf;
 mod check;
 mod cluster;
 mod command;
+mod conformance;
 mod demo;
 mod image;
 mod kubernetes;
@@ -42,6 +43,8 @@ enum Task {
     Test(test::Args),
     /// Measure on this machine, with a release build; no figure passes or fails
     Bench(bench::Args),
+    /// Run the Gateway API's conformance suite for meshes on a real cluster, captured and not, and print both columns
+    Conformance(conformance::Args),
     /// Build Kubernetes and CoreDNS from their Go modules, for the rings that need a real API server
     Kubernetes,
     /// Formatting, lints, tidy, documentation and the fast rings: what to run before a commit
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Task::Cluster(args) => cluster::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Kubernetes => kubernetes::run(),
         Task::Check(args) => check::run(&args),
         Task::Tidy(args) => tidy::run(&args),

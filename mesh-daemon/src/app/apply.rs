@@ -143,9 +143,13 @@ impl Applier<'_> {
 
 /// Every endpoint that a connection may be balanced to.
 fn endpoints(snapshot: Option<&Snapshot>) -> HashSet<SocketAddr> {
-    let upstreams = snapshot
-        .into_iter()
-        .flat_map(|snapshot| snapshot.content.upstreams.values().chain(snapshot.content.backends.values()));
+    let upstreams = snapshot.into_iter().flat_map(|snapshot| {
+        snapshot
+            .content
+            .upstreams
+            .values()
+            .chain(snapshot.content.backends.values())
+    });
     upstreams
         .flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| endpoint.address))
         .collect()

@@ -36,6 +36,8 @@ pub(super) trait Lists {
     fn trouble(&self) -> Option<String>;
     /// The missing lists are no reason not to be ready: the note says what serves instead.
     fn excuse(&mut self, note: &str);
+    /// Lets go what other nodes may wait for.
+    async fn close(&mut self);
     /// Takes over what only the saved objects know: last valid specs. Says whether there was any.
     fn inherit(&mut self, saved: &Objects) -> bool;
 }
@@ -59,6 +61,10 @@ impl Lists for Cluster {
 
     fn excuse(&mut self, note: &str) {
         Self::excuse(self, note);
+    }
+
+    async fn close(&mut self) {
+        Self::close(self).await;
     }
 
     fn inherit(&mut self, saved: &Objects) -> bool {
@@ -180,8 +186,9 @@ impl<L: Lists> Kept<L> {
         }
     }
 
-    /// Writes what is not written yet, at the daemon's orderly end.
+    /// Lets go what others wait for, and writes what is not written yet, at the daemon's orderly end.
     pub(super) async fn close(mut self) {
+        self.lists.close().await;
         if self.save.saving.is_some() {
             let answer = answered(&mut self.save.saving).await;
             self.saved(answer);
@@ -286,6 +293,10 @@ impl<L: Lists> Kept<L> {
     /// When to write the state; none while it is being written, or if nothing asks for it.
     fn save_at(&self) -> Option<Instant> {
         if self.keeper.is_none() || self.start.serves() != Serves::Live || self.save.saving.is_some() {
+            return None;
+        }
+        // what is written before the last state was read would lack the last valid specs that it alone knows
+        if self.loading.is_some() {
             return None;
         }
         let not_before = self.save.not_before?;

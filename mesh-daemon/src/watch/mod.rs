@@ -93,6 +93,14 @@ pub struct Ends {
     pub acks: watch::Receiver<Option<Ack>>,
 }
 
+/// What becomes of objects, for those who write it back.
+struct Echo {
+    /// What is published.
+    snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    /// What kernel and proxy hold.
+    acks: watch::Receiver<Option<Ack>>,
+}
+
 /// Why objects cannot be had at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -146,8 +154,11 @@ pub fn run(
 ) -> impl Future<Output = Result<(), Error>> {
     let pending = origin::waiting(&source, &readiness);
     async move {
-        let acks = ends.acks.clone();
-        let origin = Origin::open(source, pending, &options, acks, &readiness, &metrics).await?;
+        let echo = Echo {
+            snapshots: ends.snapshots.subscribe(),
+            acks: ends.acks.clone(),
+        };
+        let origin = Origin::open(source, pending, &options, echo, &readiness, &metrics).await?;
         follow(origin, options, ends, metrics).await;
         Ok(())
     }

@@ -1,9 +1,7 @@
 //! Where objects come from, as the publisher sees it: something that changes, and what it holds now.
 
-use tokio::sync::watch;
-
 use super::{
-    Error, Metrics, Options, Source,
+    Echo, Error, Metrics, Options, Source,
     changes::Changes,
     cluster::Cluster,
     kept::Kept,
@@ -11,10 +9,7 @@ use super::{
     objects::{Kind, Objects},
     state::Place,
 };
-use crate::{
-    model::Ack,
-    ready::{Pending, Readiness},
-};
+use crate::ready::{Pending, Readiness};
 
 /// An open [`Source`].
 pub(super) enum Origin {
@@ -50,7 +45,7 @@ impl Origin {
         source: Source,
         pending: Vec<Pending>,
         options: &Options,
-        acks: watch::Receiver<Option<Ack>>,
+        echo: Echo,
         readiness: &Readiness,
         metrics: &Metrics,
     ) -> Result<Self, Error> {
@@ -73,7 +68,7 @@ impl Origin {
                     node: options.node.clone(),
                     age_max: source.state_age_max,
                 };
-                let cluster = Cluster::open(source, options, acks, readiness, metrics).await?;
+                let cluster = Cluster::open(source, options, echo, readiness, metrics).await?;
                 let kept = Kept::new(cluster, place, readiness.clone(), metrics.clone());
                 Ok(Self::Cluster(Box::new(kept)))
             }

@@ -5,6 +5,7 @@ mod binaries;
 pub mod chaos;
 pub mod cluster;
 mod control_plane;
+mod crds;
 mod parts;
 pub mod shop;
 

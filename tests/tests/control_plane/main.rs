@@ -13,6 +13,7 @@ mod outage;
 mod pods;
 mod restart;
 mod server;
+mod statuses;
 mod story;
 mod told;
 mod troubles;

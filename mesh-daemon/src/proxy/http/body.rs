@@ -29,7 +29,8 @@ pub(super) enum Body {
     /// From upstream.
     Carried {
         incoming: Incoming,
-        end: Option<End>,
+        /// Boxed: what is moved with each frame's poll stays small.
+        end: Option<Box<End>>,
         deadline: Option<Deadline>,
     },
     /// The mesh's own, with its report.
@@ -124,7 +125,7 @@ impl Body {
     pub(super) fn carried(incoming: Incoming, end: End, until: Option<Instant>) -> Self {
         let mut body = Self::Carried {
             incoming,
-            end: Some(end),
+            end: Some(Box::new(end)),
             deadline: until.map(Deadline::at),
         };
         body.end_if_empty();
@@ -156,7 +157,7 @@ impl Body {
     }
 }
 
-fn finish(end: &mut Option<End>, outcome: Outcome) {
+fn finish(end: &mut Option<Box<End>>, outcome: Outcome) {
     if let Some(end) = end.take() {
         end.finish(outcome);
     }

@@ -128,19 +128,19 @@ fn what_is_gone_and_unused_is_dropped_and_what_is_in_use_is_found_again() {
         Arc::downgrade(&group.service),
         [0, 1].map(|index| Arc::downgrade(&group.endpoints[index])),
     );
-    let request = InFlight::request(&group.endpoints[1], None, Instant::now());
+    let in_use = (
+        Arc::clone(&group.service),
+        InFlight::request(&group.endpoints[1], None, Instant::now()).unwrap(),
+    );
     let second = Tables::next(snapshot(&[], &[]), Some(&first));
     drop(first);
     assert!(idle.upgrade().is_none(), "nothing uses it");
     // it comes back while a request is still under way
     let again = upstream("web", 80, &[1, 2]);
     let third = Tables::next(snapshot(&[&again], &[]), Some(&second));
-    assert!(Arc::ptr_eq(
-        endpoint(&third, &again, 1),
-        request.as_ref().unwrap().endpoint()
-    ));
+    assert!(Arc::ptr_eq(endpoint(&third, &again, 1), in_use.1.endpoint()));
     assert_eq!(endpoint(&third, &again, 1).load(), 1);
-    drop((second, third, request));
+    drop((second, third, in_use));
     assert!(service.upgrade().is_none() && busy.upgrade().is_none());
 }
 

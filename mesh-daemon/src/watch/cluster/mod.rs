@@ -15,17 +15,21 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{
     StreamExt as _,
     stream::{SelectAll, select_all},
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 
 use self::{kind::Said, patience::Patience, store::Store, trouble::Trouble};
 use super::{
-    ClusterSource, Error, Options,
+    ClusterSource, Echo, Error, Options,
     claims::{self, Claims},
     local::LocalPods,
     objects::{Kind, Objects},
@@ -33,7 +37,6 @@ use super::{
 };
 use crate::{
     ids::NodeName,
-    model::Ack,
     ready::{Item, Readiness},
     task,
 };
@@ -42,6 +45,9 @@ pub(super) use self::metrics::Metrics;
 
 /// Most node names in a sentence: enough to see what names look like here.
 const NODES_NAMED_MAX: usize = 5;
+
+/// How long letting the lease go may take at the end. A healthy API server has long answered, and without it the term ends by itself.
+const RELEASE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The watches, and what they have said.
 pub(super) struct Cluster {
@@ -58,8 +64,14 @@ pub(super) struct Cluster {
     metrics: Metrics,
     local: watch::Sender<Arc<LocalPods>>,
     claims: watch::Sender<Arc<Claims>>,
-    /// Writes back what became of objects, as long as the watches live.
+    /// How many nodes there are, once every list is complete.
+    nodes: watch::Sender<usize>,
+    /// Writes back what became of pods, as long as the watches live.
     _status: task::Scoped<()>,
+    /// Writes the statuses of routes and policies, if this node is elected.
+    elected: task::Scoped<()>,
+    /// Gone when it is to stop.
+    stand: Option<oneshot::Sender<()>>,
 }
 
 /// How the watch of one kind stands.
@@ -85,7 +97,7 @@ impl Cluster {
     pub(super) async fn open(
         source: ClusterSource,
         options: &Options,
-        acks: watch::Receiver<Option<Ack>>,
+        echo: Echo,
         readiness: &Readiness,
         metrics: &super::Metrics,
     ) -> Result<Self, Error> {
@@ -104,7 +116,15 @@ impl Cluster {
         let (local, seen) = watch::channel(Arc::default());
         let (claims, claimed) = watch::channel(Arc::default());
         let client = server.client.clone();
-        let status = status::run(client, options.node.clone(), acks, seen, claimed, metrics.clone());
+        let status = status::run(client.clone(), options.node.clone(), echo.acks, seen, metrics.clone());
+        let (nodes, counted) = watch::channel(0);
+        let (stand, stop) = oneshot::channel();
+        let sight = status::Sight {
+            snapshots: echo.snapshots,
+            claims: claimed,
+            nodes: counted,
+        };
+        let elected = status::run_elected(client, options.node.clone(), sight, metrics.clone(), stop);
         let metrics = metrics.cluster.clone();
         for kind in Kind::ALL {
             metrics.watching(kind);
@@ -121,7 +141,10 @@ impl Cluster {
             metrics,
             local,
             claims,
+            nodes,
             _status: task::scoped("status", status),
+            elected: task::scoped("elected status", elected),
+            stand: Some(stand),
         })
     }
 
@@ -211,6 +234,7 @@ impl Cluster {
             Said::Failed(trouble) => {
                 let changed = self.go_without(kind, &trouble);
                 self.failed(kind, trouble);
+                self.publish_claims();
                 // as long as something else serves, it says why
                 return changed || !self.store.is_complete();
             }
@@ -218,9 +242,9 @@ impl Cluster {
         match kind {
             Kind::Pod => self.publish_local(),
             Kind::Node => self.look_for_node(),
-            Kind::HttpRoute | Kind::TrafficPolicy => self.publish_claims(),
-            Kind::Namespace | Kind::Service | Kind::EndpointSlice => {}
+            Kind::Namespace | Kind::Service | Kind::EndpointSlice | Kind::HttpRoute | Kind::TrafficPolicy => {}
         }
+        self.publish_claims();
         changed
     }
 
@@ -325,10 +349,24 @@ impl Cluster {
         });
     }
 
+    /// Not before every list is complete: what is published until then is a saved state, and comparing the two would tell of changes that are none.
     fn publish_claims(&mut self) {
+        if !self.store.is_complete() {
+            return;
+        }
         let changes = self.store.take_claims();
         self.claims
             .send_if_modified(|published| claims::apply(published, changes));
+        // a share of the cluster is at least one node's
+        let nodes = self.store.objects().nodes.len().max(1);
+        self.nodes
+            .send_if_modified(|published| std::mem::replace(published, nodes) != nodes);
+    }
+
+    /// Lets go what other nodes may wait for. Bounded: an API server that is away holds up no end.
+    pub(super) async fn close(&mut self) {
+        drop(self.stand.take());
+        let _ = timeout(RELEASE_WITHIN, &mut self.elected).await;
     }
 
     /// A node name that no Node has captures nothing and looks like a quiet node: it is not ready, and says so.

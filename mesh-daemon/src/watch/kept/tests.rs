@@ -19,6 +19,7 @@ struct World {
     objects: Objects,
     trouble: Option<String>,
     excuses: Vec<String>,
+    closed: bool,
 }
 
 /// Watches that a test turns.
@@ -49,6 +50,10 @@ impl Lists for Fake {
 
     fn excuse(&mut self, note: &str) {
         self.world.borrow_mut().excuses.push(note.to_owned());
+    }
+
+    async fn close(&mut self) {
+        self.world.borrow_mut().closed = true;
     }
 
     fn inherit(&mut self, saved: &Objects) -> bool {
@@ -249,8 +254,9 @@ async fn the_state_is_written_seldom_and_at_the_end() {
     // what is unwritten at the end is written then
     bench.list(named("last"));
     bench.kept.changed().await;
-    let Bench { kept, .. } = bench;
+    let Bench { kept, fake, .. } = bench;
     kept.close().await;
+    assert!(fake.world.borrow().closed, "what other nodes wait for is let go");
     let mut next = Bench::start(dir.path());
     next.kept.changed().await;
     assert_eq!(*next.kept.objects(), named("last"));

@@ -119,7 +119,7 @@ pub(super) fn desired(node: &NodeName, ack: Option<&Ack>, local: &LocalPods) -> 
         desired
             .notices
             .extend(notice_of(name, pod, &verdict).map(|notice| (event_name(&notice, &pod.uid), notice)));
-        desired.conditions.insert(name.clone(), wanted(pod, verdict));
+        desired.conditions.insert(name.clone(), wanted(pod, &verdict));
     }
     desired
         .notices
@@ -151,14 +151,14 @@ fn owners(content: &Content) -> HashMap<&ObjectRef, &str> {
     here.map(|workload| (&workload.pod, workload.uid.as_str())).collect()
 }
 
-fn wanted(pod: &LocalPod, verdict: Verdict) -> Wanted {
+fn wanted(pod: &LocalPod, verdict: &Verdict) -> Wanted {
     let status = if verdict.is_captured { "True" } else { "False" };
     Wanted {
         uid: pod.uid.clone(),
         condition: Condition {
             status: status.to_owned(),
             reason: verdict.reason.to_owned(),
-            message: bounded(verdict.message),
+            message: bounded(&verdict.message).to_owned(),
         },
         shown: pod.captured.clone(),
     }
@@ -185,7 +185,7 @@ fn notice_of(name: &ObjectRef, pod: &LocalPod, verdict: &Verdict) -> Option<Noti
             "CaptureFailed"
         },
         action: "Capture",
-        note: bounded(verdict.message.clone()),
+        note: bounded(&verdict.message).to_owned(),
         wait,
         condition_of: Some(name.clone()),
     })
@@ -222,7 +222,7 @@ fn notice_aside(item: &SetAside, local: &LocalPods) -> Option<Notice> {
         is_warning: true,
         reason: "SetAside",
         action: "Read",
-        note: bounded(format!("{}: {}", item.reason, item.detail)),
+        note: bounded(&format!("{}: {}", item.reason, item.detail)).to_owned(),
         wait: if own.is_some() { Wait::Lasting } else { Wait::Spread },
         condition_of: None,
     })
@@ -255,9 +255,9 @@ fn event_name(notice: &Notice, uid: &str) -> ObjectRef {
     ObjectRef::new(namespace, name)
 }
 
-fn bounded(mut text: String) -> String {
-    text.truncate(cut(&text, NOTE_BYTES_MAX).len());
-    text
+/// At most [`NOTE_BYTES_MAX`] bytes of a text.
+pub(super) fn bounded(text: &str) -> &str {
+    cut(text, NOTE_BYTES_MAX)
 }
 
 /// At most so many bytes, and whole characters.

@@ -1,15 +1,18 @@
-//! Writes back what became of objects: the pod condition `weft.mesh/Captured` and Events, at a bounded rate, only when changed.
+//! Writes back what became of objects, at a bounded rate, only when changed: of this node's pods the condition `weft.mesh/Captured` and Events; of
+//! routes and policies, on the one node that is elected, their status.
 
 mod verdict;
 mod desired;
 mod tellers;
 mod ledger;
 mod bucket;
+mod exchange;
 mod write;
+mod log;
+mod elected;
 mod metrics;
 
 use std::{
-    collections::BTreeMap,
     future::pending,
     hash::{BuildHasher, Hasher},
     sync::Arc,
@@ -21,14 +24,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub(super) use elected::{Sight, run as run_elected};
 pub(super) use metrics::Metrics as StatusMetrics;
 
 use self::{
-    bucket::Bucket,
+    bucket::{Bucket, TOKEN_EVERY, TOKENS_MAX},
     ledger::{Ledger, Next},
-    write::{Object, Outcome, Trouble},
+    log::Log,
 };
-use super::{Metrics, claims::Claims, local::LocalPods};
+use super::{Metrics, local::LocalPods};
 use crate::{ids::NodeName, model::Ack};
 
 /// Least time between two looks at what changed: a burst of changes costs a few looks, and only its last state is written.
@@ -40,12 +44,11 @@ pub(super) async fn run(
     node: NodeName,
     mut acks: watch::Receiver<Option<Ack>>,
     mut local: watch::Receiver<Arc<LocalPods>>,
-    _claims: watch::Receiver<Arc<Claims>>,
     metrics: Metrics,
 ) {
     let metrics = metrics.status();
     let mut ledger = Ledger::new(random);
-    let mut bucket = Bucket::new(Instant::now());
+    let mut bucket = Bucket::new(TOKEN_EVERY, TOKENS_MAX, Instant::now());
     let mut log = Log::default();
     loop {
         let looked = Instant::now();
@@ -63,9 +66,9 @@ pub(super) async fn run(
             Next::Write(write) => {
                 let outcome = write::send(&client, &node, &write).await;
                 let object = write.key().object();
-                metrics.wrote(object, &outcome);
+                metrics.wrote(object, outcome.name());
                 let is_well = ledger.settle(&write, &outcome, Instant::now());
-                log.tell(object, &outcome, is_well);
+                log.tell(object, outcome.trouble(), is_well);
                 continue;
             }
             Next::At(at) => Some(at),
@@ -98,47 +101,6 @@ fn random() -> f64 {
     let bits = std::hash::RandomState::new().build_hasher().finish();
     let [a, b, c, d, ..] = bits.to_le_bytes();
     f64::from(u32::from_le_bytes([a, b, c, d])) / f64::from(u32::MAX)
-}
-
-/// Says each trouble once, and when it is over.
-#[derive(Default)]
-struct Log {
-    troubles: BTreeMap<Object, &'static str>,
-}
-
-/// What there is to say of a kind of writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum News {
-    /// A trouble began, or another one took its place.
-    Trouble,
-    /// The last trouble is over.
-    Well,
-}
-
-impl Log {
-    fn tell(&mut self, object: Object, outcome: &Outcome, is_well: bool) {
-        let what = object.title();
-        match (self.news(object, outcome, is_well), outcome) {
-            (Some(News::Trouble), Outcome::Refused(trouble) | Outcome::Failed { trouble, .. }) => {
-                let Trouble { name, detail } = trouble;
-                tracing::warn!(reason = name, "cannot write {what}: {detail}; capture itself goes on");
-            }
-            (Some(News::Well), _) => tracing::info!("{what} are written again"),
-            _ => {}
-        }
-    }
-
-    fn news(&mut self, object: Object, outcome: &Outcome, is_well: bool) -> Option<News> {
-        match outcome {
-            Outcome::Refused(trouble) | Outcome::Failed { trouble, .. } => {
-                (self.troubles.insert(object, trouble.name) != Some(trouble.name)).then_some(News::Trouble)
-            }
-            Outcome::Written | Outcome::Exists | Outcome::Gone if is_well => {
-                self.troubles.remove(&object).map(|_| News::Well)
-            }
-            Outcome::Written | Outcome::Exists | Outcome::Gone => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 mod tables;
 mod tellers;
 mod ledger;
-mod api;
+pub(super) mod api;
 mod writer;
 
 use std::{

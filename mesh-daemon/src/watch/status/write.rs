@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::{Request, StatusCode, body::Bytes, header};
+use hyper::{Request, StatusCode};
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, Node, ObjectReference, Pod, Service},
@@ -17,14 +16,18 @@ use kube::{
     Resource,
     api::{GetParams, Patch, PatchParams, PostParams},
     client::Body,
-    core::{PartialObjectMeta, Request as Path, Status, response::StatusCause},
+    core::{PartialObjectMeta, Request as Path},
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
-    super::local::{CONDITION_TYPE, Condition},
+    super::{
+        claims::CONTROLLER_NAME,
+        local::{CONDITION_TYPE, Condition},
+    },
     desired::{Notice, Regarding},
+    exchange::{self, Answer, FIELD_MANAGER, Refusal, Trouble, WRITE_TIMEOUT, Wants, ask},
     ledger::Key,
 };
 use crate::{
@@ -32,21 +35,8 @@ use crate::{
     telemetry::causes,
 };
 
-/// Who writes, in `managedFields`.
-const FIELD_MANAGER: &str = "weft-mesh-daemon";
-/// Who writes, in Events.
-const CONTROLLER: &str = "weft.mesh/mesh-daemon";
 /// Longest `reportingInstance` that the API server takes, in bytes.
 const INSTANCE_BYTES_MAX: usize = 128;
-/// Longest time of a write, in which a healthy API server has long answered; a write that was done after all is done again, harmlessly. For an Event it
-/// includes a read of the object's UID.
-pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of an answer that are read: more than an object of the API can have.
-const ANSWER_BYTES_MAX: usize = 2 << 20;
-/// Whole objects are not needed in answers.
-const ACCEPT_METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
-/// What the API server says of a namespace that is being deleted.
-const TERMINATING: &str = "NamespaceTerminating";
 
 /// What is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +62,9 @@ pub(super) enum Write {
 pub(super) enum Object {
     Condition,
     Event,
+    Route,
+    Policy,
+    Lease,
 }
 
 /// What became of a write.
@@ -93,28 +86,8 @@ pub(super) enum Outcome {
     },
 }
 
-/// What is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
-    /// A metric label, and what tells one trouble from another.
-    pub(super) name: &'static str,
-    /// One sentence for people.
-    pub(super) detail: String,
-}
-
-/// An answer of the API server.
-struct Answer {
-    status: StatusCode,
-    retry_after: Option<Duration>,
-    body: Bytes,
-}
-
 /// Sends a write, and waits for its answer at most [`WRITE_TIMEOUT`].
 pub(super) async fn send(client: &kube::Client, node: &NodeName, write: &Write) -> Outcome {
-    let failed = |name, detail| Outcome::Failed {
-        trouble: Trouble { name, detail },
-        retry_after: None,
-    };
     let exchange = async {
         let uid = match uid_of(client, write).await {
             Ok(uid) => uid,
@@ -122,39 +95,15 @@ pub(super) async fn send(client: &kube::Client, node: &NodeName, write: &Write) 
         };
         let request = match request(node, write, uid, Timestamp::now()) {
             Ok(request) => request,
-            Err(detail) => {
-                return Outcome::Refused(Trouble {
-                    name: "invalid",
-                    detail,
-                });
-            }
+            Err(detail) => return exchange::invalid(detail).into(),
         };
-        match ask(client, request).await {
+        match ask(client, request, Wants::Metadata).await {
             Ok(answer) => outcome(write, &answer),
-            Err(detail) => failed("unreachable", detail),
+            Err(refusal) => refusal.into(),
         }
     };
-    timeout(WRITE_TIMEOUT, exchange).await.unwrap_or_else(|_| {
-        let detail = format!("the API server gave no answer within {} s", WRITE_TIMEOUT.as_secs());
-        failed("timeout", detail)
-    })
-}
-
-async fn ask(client: &kube::Client, mut request: Request<Body>) -> Result<Answer, String> {
-    let accept = header::HeaderValue::from_static(ACCEPT_METADATA);
-    request.headers_mut().insert(header::ACCEPT, accept);
-    let answer = client
-        .send(request)
-        .await
-        .map_err(|error| format!("the API server cannot be reached: {}", causes(&error)))?;
-    let (parts, body) = answer.into_parts();
-    // a success is read as well, so that its connection can be used again
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-    Ok(Answer {
-        status: parts.status,
-        retry_after: retry_after(&parts.headers),
-        body: body.map(http_body_util::Collected::to_bytes).unwrap_or_default(),
-    })
+    let answered = timeout(WRITE_TIMEOUT, exchange).await;
+    answered.unwrap_or_else(|_| exchange::silent(WRITE_TIMEOUT).into())
 }
 
 /// The UID of what an Event is about, since `kubectl describe` shows no Event without it. None if it cannot be had, which is no reason not
@@ -181,7 +130,7 @@ async fn uid_of(client: &kube::Client, write: &Write) -> Result<Option<String>, 
     let Ok(request) = Path::new(path).get(&regarding.name, &params) else {
         return Ok(None);
     };
-    match ask(client, request.map(Body::from)).await {
+    match ask(client, request.map(Body::from), Wants::Metadata).await {
         Ok(answer) if answer.status == StatusCode::NOT_FOUND => Err(Outcome::Gone),
         Ok(answer) if answer.status.is_success() => Ok(serde_json::from_slice(&answer.body)
             .ok()
@@ -272,79 +221,35 @@ fn event(node: &NodeName, name: &ObjectRef, notice: &Notice, uid: Option<String>
             uid,
             ..ObjectReference::default()
         }),
-        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_controller: Some(CONTROLLER_NAME.to_owned()),
         reporting_instance: node.0.get(..instance_end).map(str::to_owned),
         ..Event::default()
     }
 }
 
 fn outcome(write: &Write, answer: &Answer) -> Outcome {
-    let Answer {
-        status,
-        retry_after,
-        ref body,
-    } = *answer;
-    if status.is_success() {
+    if answer.status.is_success() {
         return Outcome::Written;
     }
-    let said: Option<Status> = serde_json::from_slice(body).ok();
-    let message = match &said {
-        Some(said) => said.message.clone(),
-        // from a proxy in between, or a plain refusal of the API server
-        None => String::from_utf8_lossy(body)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
-    };
-    let trouble = |name, detail| Trouble { name, detail };
-    let failed = |trouble| Outcome::Failed { trouble, retry_after };
-    match (status, write) {
+    match (answer.status, write) {
         (StatusCode::NOT_FOUND, _) | (StatusCode::CONFLICT, Write::Condition { .. }) => Outcome::Gone,
         (StatusCode::CONFLICT, Write::Event { .. }) => Outcome::Exists,
-        (StatusCode::FORBIDDEN, _) if has_cause(said.as_ref(), |cause| cause.reason == TERMINATING) => Outcome::Gone,
+        _ if answer.is_terminating() => Outcome::Gone,
         (StatusCode::UNPROCESSABLE_ENTITY, Write::Condition { .. })
-            if has_cause(said.as_ref(), |cause| cause.field == "metadata.uid") =>
+            if answer.has_cause(|cause| cause.field == "metadata.uid") =>
         {
             Outcome::Gone
         }
-        (StatusCode::FORBIDDEN, _) => failed(trouble("forbidden", forbidden(write, &message))),
-        (StatusCode::UNAUTHORIZED, _) => failed(trouble(
-            "unauthorized",
-            "the API server does not know us: check the ServiceAccount's token or the kubeconfig".to_owned(),
-        )),
-        (StatusCode::TOO_MANY_REQUESTS, _) => failed(trouble(
-            "throttled",
-            format!("the API server asks for fewer requests: {message}"),
-        )),
-        _ if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => Outcome::Refused(trouble(
-            "refused",
-            format!("the API server does not take it ({status}): {message}; report this as a bug"),
-        )),
-        _ => failed(trouble(
-            "failed",
-            format!("the API server failed ({status}): {message}"),
-        )),
+        _ => answer.refusal(&rights(write)).into(),
     }
 }
 
-fn has_cause(said: Option<&Status>, is_it: impl Fn(&StatusCause) -> bool) -> bool {
-    let details = said.and_then(|said| said.details.as_ref());
-    details.is_some_and(|details| details.causes.iter().any(is_it))
-}
-
-fn forbidden(write: &Write, message: &str) -> String {
+fn rights(write: &Write) -> String {
     let rule = match write {
         Write::Condition { .. } => "apiGroups [\"\"], resources [pods/status], verbs [patch]",
         Write::Event { .. } => "apiGroups [events.k8s.io], resources [events], verbs [create]",
     };
-    format!("the API server forbids it: {message}; give ClusterRole weft-mesh-daemon the rule {rule}")
-}
-
-/// Seconds only: the API server never sends a date.
-fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    value.parse().ok().map(Duration::from_secs)
+    format!("ClusterRole weft-mesh-daemon the rule {rule}")
 }
 
 impl Write {
@@ -371,6 +276,9 @@ impl Object {
         match self {
             Self::Condition => "condition",
             Self::Event => "event",
+            Self::Route => "route",
+            Self::Policy => "policy",
+            Self::Lease => "lease",
         }
     }
 
@@ -379,11 +287,22 @@ impl Object {
         match self {
             Self::Condition => "pod conditions weft.mesh/Captured",
             Self::Event => "Events",
+            Self::Route => "statuses of HTTPRoutes",
+            Self::Policy => "statuses of TrafficPolicies",
+            Self::Lease => "the Lease weft-system/weft-status, which elects who writes statuses",
         }
     }
 }
 
 impl Outcome {
+    /// What is wrong, if anything is.
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Self::Written | Self::Exists | Self::Gone => None,
+            Self::Refused(trouble) | Self::Failed { trouble, .. } => Some(trouble),
+        }
+    }
+
     /// The metric label.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -391,6 +310,15 @@ impl Outcome {
             Self::Exists => "exists",
             Self::Gone => "gone",
             Self::Refused(trouble) | Self::Failed { trouble, .. } => trouble.name,
+        }
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Never(trouble) => Self::Refused(trouble),
+            Refusal::Later { trouble, retry_after } => Self::Failed { trouble, retry_after },
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::timeout};
 use crate::{
     ids::{NodeName, ObjectRef},
     ready::Readiness,
-    watch::{Metrics, Options, Source, origin::Origin},
+    watch::{Echo, Metrics, Options, Source, origin::Origin},
 };
 
 /// Far more than any change takes; only a broken build waits so long.
@@ -56,8 +56,11 @@ async fn a_file_that_does_not_hold_keeps_the_last_valid_spec() {
     };
     let source = Source::Manifests(dir.path().to_owned());
     let metrics = Metrics::new(&Registry::new());
-    let acks = watch::channel(None).1;
-    let opened = Origin::open(source, Vec::new(), &options, acks, &Readiness::default(), &metrics).await;
+    let echo = Echo {
+        snapshots: watch::channel(None).1,
+        acks: watch::channel(None).1,
+    };
+    let opened = Origin::open(source, Vec::new(), &options, echo, &Readiness::default(), &metrics).await;
     let mut origin = opened.unwrap();
     assert_eq!(told(&origin), Some((Some(5), true)));
     write(dir.path(), 0, "");

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ids::NodeName,
     ready::{Readiness, State},
-    watch::{ClusterSource, Metrics, Options, objects::Kind},
+    watch::{ClusterSource, Echo, Metrics, Options, objects::Kind},
 };
 
 const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n\
@@ -43,12 +43,15 @@ pub(super) async fn open() -> Opened {
         debounce_max: Duration::ZERO,
     };
     let (readiness, registry) = (Readiness::default(), Registry::new());
-    let (_, acks) = watch::channel(None);
+    let echo = Echo {
+        snapshots: watch::channel(None).1,
+        acks: watch::channel(None).1,
+    };
     let metrics = Metrics::new(&registry);
     // the status writer is spawned there, and has nothing to do here
     let tasks = LocalSet::new();
     let _entered = tasks.enter();
-    let cluster = Cluster::open(source, &options, acks, &readiness, &metrics)
+    let cluster = Cluster::open(source, &options, echo, &readiness, &metrics)
         .await
         .unwrap();
     Opened {

@@ -24,21 +24,21 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What it says of every object.
-pub(super) const OBJECT_UID: &str = "uid-of-it";
+pub(in crate::watch::status) const OBJECT_UID: &str = "uid-of-it";
 
 /// A request.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) at: Instant,
+pub(in crate::watch::status) struct Seen {
+    pub(in crate::watch::status) at: Instant,
     /// Method, path and query.
-    pub(super) line: String,
-    pub(super) content_type: String,
-    pub(super) accept: String,
-    pub(super) body: Value,
+    pub(in crate::watch::status) line: String,
+    pub(in crate::watch::status) content_type: String,
+    pub(in crate::watch::status) accept: String,
+    pub(in crate::watch::status) body: Value,
 }
 
 /// What is answered.
-pub(super) enum Answer {
+pub(in crate::watch::status) enum Answer {
     /// As asked.
     Done,
     /// A status, and how many seconds to wait.
@@ -50,14 +50,14 @@ pub(super) enum Answer {
 type Rule = Box<dyn Fn(&Seen) -> Answer + Send>;
 
 #[derive(Clone)]
-pub(super) struct Api {
+pub(in crate::watch::status) struct Api {
     seen: watch::Sender<Vec<Seen>>,
     pods: watch::Sender<Arc<LocalPods>>,
     rule: Arc<Mutex<Rule>>,
 }
 
 impl Api {
-    pub(super) fn new(pods: LocalPods) -> Self {
+    pub(in crate::watch::status) fn new(pods: LocalPods) -> Self {
         Self {
             seen: watch::Sender::default(),
             pods: watch::Sender::new(Arc::new(pods)),
@@ -65,7 +65,7 @@ impl Api {
         }
     }
 
-    pub(super) fn client(&self) -> kube::Client {
+    pub(in crate::watch::status) fn client(&self) -> kube::Client {
         let api = self.clone();
         let service = tower::service_fn(move |request| {
             let api = api.clone();
@@ -75,30 +75,30 @@ impl Api {
     }
 
     /// How it answers from now on.
-    pub(super) fn rule(&self, rule: impl Fn(&Seen) -> Answer + Send + 'static) {
+    pub(in crate::watch::status) fn rule(&self, rule: impl Fn(&Seen) -> Answer + Send + 'static) {
         *self.rule.lock().unwrap() = Box::new(rule);
     }
 
     /// What its watch shows.
-    pub(super) fn watch(&self) -> watch::Receiver<Arc<LocalPods>> {
+    pub(in crate::watch::status) fn watch(&self) -> watch::Receiver<Arc<LocalPods>> {
         self.pods.subscribe()
     }
 
-    pub(super) fn pods(&self) -> Arc<LocalPods> {
+    pub(in crate::watch::status) fn pods(&self) -> Arc<LocalPods> {
         self.pods.borrow().clone()
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut LocalPods)) {
+    pub(in crate::watch::status) fn change(&self, change: impl FnOnce(&mut LocalPods)) {
         self.pods.send_modify(|pods| change(Arc::make_mut(pods)));
     }
 
     /// All requests so far.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(in crate::watch::status) fn seen(&self) -> Vec<Seen> {
         self.seen.borrow().clone()
     }
 
     /// Returns the requests once there are so many.
-    pub(super) async fn wait_for(&self, count: usize) -> Vec<Seen> {
+    pub(in crate::watch::status) async fn wait_for(&self, count: usize) -> Vec<Seen> {
         let mut seen = self.seen.subscribe();
         let enough = timeout(PATIENCE, seen.wait_for(|seen| seen.len() >= count)).await;
         match enough {

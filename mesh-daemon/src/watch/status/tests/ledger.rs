@@ -8,11 +8,12 @@ use super::{
     super::{
         bucket::{Bucket, TOKEN_EVERY, TOKENS_MAX},
         desired::desired,
+        exchange::Trouble,
         ledger::{
             FORGOTTEN_AFTER, LASTING, Ledger, Next, PAUSE_FIRST, PAUSE_MAX, REFUSED_FOR, RETRY_AFTER_MAX, SHOWN_WITHIN,
             SPREAD_MAX,
         },
-        write::{Outcome, Trouble, Write},
+        write::{Outcome, Write},
     },
     INTERFACE, ack, aside, condition, locals, node, object,
 };
@@ -117,7 +118,7 @@ fn failed(retry_after: Option<Duration>) -> Outcome {
 #[test]
 fn the_bucket_allows_a_burst_and_then_a_rate() {
     let mut now = Instant::now();
-    let mut bucket = Bucket::new(now);
+    let mut bucket = Bucket::new(TOKEN_EVERY, TOKENS_MAX, now);
     for token in 0..TOKENS_MAX {
         assert_eq!(bucket.take(1, now), Ok(()), "token {token}");
     }
@@ -133,7 +134,7 @@ fn the_bucket_allows_a_burst_and_then_a_rate() {
 #[test]
 fn several_tokens_are_taken_together_or_not_at_all() {
     let mut now = Instant::now();
-    let mut bucket = Bucket::new(now);
+    let mut bucket = Bucket::new(TOKEN_EVERY, TOKENS_MAX, now);
     assert_eq!(bucket.take(TOKENS_MAX - 1, now), Ok(()));
     assert_eq!(bucket.take(2, now), Err(now + TOKEN_EVERY));
     assert_eq!(bucket.take(1, now), Ok(()), "the refused question took none");

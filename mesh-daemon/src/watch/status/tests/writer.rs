@@ -13,11 +13,12 @@ use tokio::{
 
 use super::{
     super::{
-        Log, News,
         bucket::{TOKEN_EVERY, TOKENS_MAX},
+        exchange::{Trouble, WRITE_TIMEOUT},
         ledger::{LASTING, PAUSE_MAX, SHOWN_WITHIN, SPREAD_MAX},
+        log::{Log, News},
         run,
-        write::{Object, Outcome, Trouble, WRITE_TIMEOUT},
+        write::{Object, Outcome},
     },
     INTERFACE, ack,
     api::{Answer, Api, OBJECT_UID, Seen},
@@ -67,8 +68,7 @@ async fn with<F: Future<Output = ()>>(pods: &[&str], test: impl FnOnce(Running) 
         let (acks, seen) = watch::channel(None);
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        let (_, claims) = watch::channel(std::sync::Arc::default());
-        let writer = run(api.client(), NodeName("n1".into()), seen, api.watch(), claims, metrics);
+        let writer = run(api.client(), NodeName("n1".into()), seen, api.watch(), metrics);
         test(Running {
             api,
             acks,
@@ -375,6 +375,6 @@ fn each_trouble_is_logged_once_and_its_end() {
         (Object::Condition, Outcome::Gone, true, Some(News::Well)),
     ];
     for (step, (object, outcome, is_well, expected)) in steps.into_iter().enumerate() {
-        assert_eq!(log.news(object, &outcome, is_well), expected, "step {step}");
+        assert_eq!(log.news(object, outcome.trouble(), is_well), expected, "step {step}");
     }
 }
