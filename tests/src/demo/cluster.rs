@@ -47,7 +47,8 @@ const DELETION_LOAD: &str = "8s";
 
 const LEGEND: &str = "\
 Rows from \"daemon metrics\" show what the daemon measured itself (p50 and p99 estimated from its histogram); who answered is what the client
-saw. All nodes and the control plane share this machine: not a benchmark.";
+saw. All nodes and the control plane share this machine: not a benchmark.
+\"breaker opened\": failed are as many as the policy's failureThreshold, and one more for each second that the row takes, a trial; with a retry, none.";
 
 /// Tells the story on a cluster of this name and hands back its world.
 ///

@@ -246,6 +246,11 @@ fn count(since: &Metrics, name: &str, filter: &[(&str, &str)]) -> u64 {
 }
 
 impl File {
+    /// Of the object in it.
+    pub(super) fn kind(&self) -> Result<String> {
+        self.text("/kind")
+    }
+
     fn field(&self, pointer: &str) -> Result<Value> {
         let object = Value::deserialize(serde_yaml_ng::Deserializer::from_str(self.yaml))?;
         let field = object.pointer(pointer).cloned();

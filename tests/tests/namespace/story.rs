@@ -95,7 +95,14 @@ fn a_kept_demo_is_there_until_it_is_taken_down() {
         let _down = TakenDown;
         let (kept, said) = demo(&["--keep"])?;
         ensure!(kept, "it failed: {said}");
-        for hint in ["curl", "/metrics", "/snapshot", "weft.mesh/capture", "--down"] {
+        for hint in [
+            "curl",
+            "/metrics",
+            "/snapshot",
+            "weft.mesh/capture",
+            "split.yaml",
+            "--down",
+        ] {
             ensure!(said.contains(hint), "it does not say {hint}: {said}");
         }
         let (second, said) = demo(&[])?;

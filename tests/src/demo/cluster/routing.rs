@@ -41,8 +41,17 @@ impl Story<'_> {
 impl World for Story<'_> {
     const GUARD: Duration = HANG_GUARD;
 
+    /// Its status says that it is accepted, too: one of the daemons writes that.
     fn apply(&self, file: &File) -> Result<()> {
-        Story::apply(*self, "--filename", file.path)
+        Story::apply(*self, "--filename", file.path)?;
+        let kind = file.kind()?;
+        let entries = if kind == "HTTPRoute" { "parents" } else { "ancestors" };
+        let accepted =
+            format!("--for=jsonpath={{.status.{entries}[0].conditions[?(@.type==\"Accepted\")].status}}=True");
+        let object = format!("{}/web", kind.to_lowercase());
+        self.cluster
+            .kubectl(&["--namespace", SHOP, "wait", &accepted, &object, GUARD])
+            .map(drop)
     }
 
     fn delete(&self, kind: &str, name: &str) -> Result<()> {
