@@ -147,8 +147,9 @@ Everything is left running, not captured at the moment. Try, in this order:
      nsenter --net={node} curl -s 'http://{HEALTH_ADDR}/readyz?verbose'
      curl -s --unix-socket {socket} http://weft/snapshot | grep capture
   5. a route: one of ten requests goes to the Service web-v2; the other files beside it are worth a try, too
-     cp {demo}/split.yaml {manifests}/ && for i in 1 2 3 4 5 6 7 8 9 10; do nsenter --net={client} curl -s http://{SERVICE_V4}/; done
-     rm {manifests}/split.yaml
+     cp {demo}/split.yaml {manifests}/try.yaml
+     for i in 1 2 3 4 5 6 7 8 9 10; do nsenter --net={client} curl -s http://{SERVICE_V4}/; done
+     rm {manifests}/try.yaml
   6. let the namespace go again
      sed -i '\\|{CAPTURE_LABEL}|d' {file}
 Logs and manifests are in {DIR}. Remove it all with `cargo xtask demo --down`."
