@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use hyper::Method;
 use mesh_tests::{
     client::{Load, Version},
     load::{self, Amount, Report},
@@ -46,6 +47,12 @@ struct LoadArgs {
     /// A new connection for each request.
     #[arg(long)]
     fresh: bool,
+    /// A header of each request, as `NAME: VALUE`; may be given more than once.
+    #[arg(long, value_parser = header)]
+    header: Vec<(String, String)>,
+    /// Sends this with PUT, instead of GET and nothing.
+    #[arg(long, value_name = "BODY")]
+    put: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,10 +83,14 @@ fn main() -> Result<()> {
 
 fn send(args: &LoadArgs) -> Result<()> {
     let version = if args.http2 { Version::Http2 } else { Version::Http1 };
-    let load = Load {
+    let mut load = Load {
         reuse: !args.fresh,
+        headers: args.header.clone(),
         ..load::to_url(&args.url, version)?
     };
+    if let Some(body) = &args.put {
+        load = load.method(Method::PUT).body(body.clone());
+    }
     let alone = args.requests.is_none() && args.duration.is_none();
     let amount = Amount {
         requests: if alone { Some(1) } else { args.requests },
@@ -118,6 +129,14 @@ fn connect(target: &str, text: &str) -> Result<()> {
         serde_json::json!({"echoed": text, "peer": peer, "local": own, "took_us": start.elapsed().as_micros()})
     );
     Ok(())
+}
+
+/// A header's name and value.
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or_else(|| format!("{text:?} is not NAME: VALUE"))?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// A number with the unit ms, s or m.

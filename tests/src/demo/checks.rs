@@ -88,6 +88,77 @@ pub(super) fn answered_by(row: &Row, pods: &[impl AsRef<str>]) -> Result<()> {
     Ok(())
 }
 
+/// Of a row whose requests are drawn for backends by weight: these pods, which have `weight` of `total`, got about that much. A right draw is refused
+/// about once in five million rows of 600 requests at 10 of 100: 5.5 standard deviations of the binomial distribution.
+///
+/// # Errors
+/// Names what is not so.
+pub(super) fn share(row: &Row, pods: &[String], weight: u64, total: u64) -> Result<()> {
+    const DEVIATIONS: f64 = 5.5;
+    let answers: u64 = pods.iter().filter_map(|pod| row.spread.get(pod)).sum();
+    let [requests, answers, weight, total] = [row.requests, answers, weight, total].map(to_float);
+    let expected = requests * weight / total;
+    let most = DEVIATIONS * (expected * (1.0 - weight / total)).sqrt();
+    ensure!(
+        (answers - expected).abs() <= most,
+        "{}: {answers} answers came from {pods:?}, {expected} ± {most:.1} should: {:?}",
+        row.step,
+        row.spread
+    );
+    Ok(())
+}
+
+/// Of a row in which a pod, one of `pods`, is to be avoided: it has less than half of what it would have if all had the same.
+///
+/// # Errors
+/// Names what is not so.
+pub(super) fn under_half_share(row: &Row, pod: &str, pods: u64) -> Result<()> {
+    let answers = row.spread.get(pod).copied().unwrap_or_default();
+    ensure!(
+        answers * pods * 2 < row.requests,
+        "{}: {pod} answered {answers} of {} requests, with {pods} servers",
+        row.step,
+        row.requests
+    );
+    Ok(())
+}
+
+/// Of a row in which the breaker of one pod opened `ejections` times, the pod failing all the time: it took `threshold` failures to open it first, and one
+/// more, which is the only trial there is, each time again. Without this, how long the machine takes for the row would matter.
+///
+/// # Errors
+/// Names what is not so.
+pub(super) fn opened(step: &str, failures: u64, threshold: u64, ejections: u64) -> Result<()> {
+    ensure!(
+        ejections > 0,
+        "{step}: the breaker did not open, after {failures} failures"
+    );
+    equal(step, "failures", failures, threshold + ejections - 1)
+}
+
+/// Of two counts that are one.
+///
+/// # Errors
+/// Names what is not so.
+pub(super) fn equal(step: &str, what: &str, count: u64, expected: u64) -> Result<()> {
+    ensure!(count == expected, "{step}: {count} {what}, there should be {expected}");
+    Ok(())
+}
+
+/// Of a row with failures: the daemons count as many as the client.
+///
+/// # Errors
+/// Names what is not so.
+pub(super) fn counted_alike(row: &Row, report: &Report) -> Result<()> {
+    equal(row.step, "requests", row.requests, report.sent)?;
+    equal(row.step, "failed requests", row.failed, report.failed)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a few hundred requests")]
+fn to_float(count: u64) -> f64 {
+    count as f64
+}
+
 fn all_answered(row: &Row, report: &Report) -> Result<()> {
     let step = row.step;
     ensure!(
@@ -151,5 +222,35 @@ mod tests {
         ] {
             assert_eq!(answered_by(&row(), pods).is_ok(), good, "{pods:?}");
         }
+    }
+    #[test]
+    fn shares_and_breakers_are_held_to_what_was_asked_for() {
+        let split = |new| Row {
+            requests: 600,
+            spread: [("web-1".to_owned(), 600 - new), ("new".to_owned(), new)].into(),
+            ..row()
+        };
+        for (new, good) in [
+            (0, false),
+            (19, false),
+            (20, true),
+            (60, true),
+            (100, true),
+            (101, false),
+        ] {
+            assert_eq!(share(&split(new), &["new".to_owned()], 10, 100).is_ok(), good, "{new}");
+        }
+        for (slow, good) in [(0, true), (59, true), (60, false), (120, false)] {
+            assert_eq!(under_half_share(&split(slow), "new", 5).is_ok(), good, "{slow}");
+        }
+        for (failures, ejections, good) in [(5, 1, true), (7, 3, true), (4, 0, false), (4, 1, false), (6, 1, false)] {
+            assert_eq!(
+                opened("opened", failures, 5, ejections).is_ok(),
+                good,
+                "{failures} {ejections}"
+            );
+        }
+        let failed = Row { failed: 1, ..row() };
+        assert!(counted_alike(&row(), &report()).is_ok() && counted_alike(&failed, &report()).is_err());
     }
 }

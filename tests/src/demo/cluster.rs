@@ -1,5 +1,7 @@
 //! The story on a real cluster: the same rows, each made true by the kubectl command that is printed above it.
 
+mod routing;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -10,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::{
-    Clock, REQUESTS_PER_ROW, checks,
+    Clock, REQUESTS_PER_ROW, checks, routing as chapter,
     row::{Row, head},
 };
 use crate::{
@@ -45,7 +47,8 @@ const DELETION_LOAD: &str = "8s";
 
 const LEGEND: &str = "\
 Rows from \"daemon metrics\" show what the daemon measured itself (p50 and p99 estimated from its histogram); who answered is what the client
-saw. All nodes and the control plane share this machine: not a benchmark.";
+saw. All nodes and the control plane share this machine: not a benchmark.
+\"breaker opened\": failed are as many as the policy's failureThreshold, and one more for each second that the row takes, a trial; with a retry, none.";
 
 /// Tells the story on a cluster of this name and hands back its world.
 ///
@@ -109,6 +112,8 @@ pub(super) fn leave(held: Held) -> Result<()> {
     let kubeconfig = Kept::named(kept::NAME).kubeconfig();
     held.leave()?;
     let (path, kubeconfig) = (path.display(), kubeconfig.display());
+    let demo = checkout().join("tests/demo");
+    let demo = demo.display();
     println!(
         "
 The cluster is left running, the shop is not captured at the moment. Try:
@@ -117,6 +122,8 @@ The cluster is left running, the shop is not captured at the moment. Try:
   kubectl label namespace {SHOP} {CAPTURE_LABEL}=enabled
   kubectl --namespace {SHOP} exec client -- weft-client {URL} --requests 100
   kubectl --namespace {SHOP} describe pod client
+  kubectl apply --filename {demo}/split.yaml      # nine of ten requests to web, one to web-v2; the other files there are worth a try, too
+  kubectl --namespace {SHOP} get httproutes,trafficpolicies
   kubectl --namespace weft-system logs daemonset/mesh-daemon
   kubectl label namespace {SHOP} {CAPTURE_LABEL}-
 Remove it all with `cargo xtask demo --cluster --down`."
@@ -141,6 +148,7 @@ impl Story<'_> {
     fn steps(self) -> Result<()> {
         println!("\nTwo nodes, a client, a Service of three servers; {REQUESTS_PER_ROW} requests for each row.\n");
         self.apply("--filename", "tests/src/demo/shop.yaml")?;
+        self.definitions()?;
         self.apply("--kustomize", "deploy/daemonset")?;
         self.cluster.kubectl(&[
             "--namespace",
@@ -173,6 +181,8 @@ impl Story<'_> {
         self.one_is_deleted("one pod deleted")?;
         // what was never said of the new pod would not be taken back either
         self.conditions_say(true)?;
+        self.second_version()?;
+        chapter::tell(&self)?;
         self.kubectl(&["label", "namespace", SHOP, &format!("{CAPTURE_LABEL}-")])?;
         self.is_captured(false)?;
         self.uncaptured("label removed")
@@ -236,7 +246,8 @@ impl Story<'_> {
     }
 
     fn print(self, row: &Row) -> Result<()> {
-        let nodes: BTreeMap<_, _> = self.web()?.into_iter().map(|pod| (pod.name, pod.node)).collect();
+        let pods = self.pods_of("app in (web, web-v2)")?;
+        let nodes: BTreeMap<_, _> = pods.into_iter().map(|pod| (pod.name, pod.node)).collect();
         println!(
             "{}",
             row.line(|pod| nodes.get(pod).map_or("gone", String::as_str).to_owned())
@@ -279,15 +290,21 @@ impl Story<'_> {
         report(&self.cluster.exec(SHOP, "client", &command)?)
     }
 
-    /// The Deployment's pods that are not going.
+    /// The Deployment's pods.
     fn web(self) -> Result<Vec<Pod>> {
+        self.pods_of("app=web")
+    }
+
+    /// The shop's pods with these labels that are not going.
+    fn pods_of(self, labels: &str) -> Result<Vec<Pod>> {
         let columns = "go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{.spec.nodeName}}{{\"\\n\"}}{{end}}{{end}}";
         let selector = [
             "--namespace",
             SHOP,
             "get",
             "pods",
-            "--selector=app=web",
+            "--selector",
+            labels,
             "--output",
             columns,
         ];
@@ -308,8 +325,13 @@ impl Story<'_> {
 
     /// What all daemons' metrics say together, each read on its own node's loopback.
     fn metrics(self) -> Result<Metrics> {
+        let each = self.each_metrics()?;
+        Ok(each.iter().fold(Metrics::default(), Metrics::plus))
+    }
+
+    fn each_metrics(self) -> Result<Vec<Metrics>> {
         let addr = METRICS_ADDR.parse()?;
-        self.cluster.nodes().iter().try_fold(Metrics::default(), |sum, node| {
+        let metrics = self.cluster.nodes().iter().map(|node| {
             let answer = client::once(&node.netns, Version::Http1, addr, "/metrics")
                 .with_context(|| format!("the metrics of the daemon on {}", node.name))?;
             ensure!(
@@ -318,8 +340,9 @@ impl Story<'_> {
                 node.name,
                 answer.status
             );
-            Ok(sum.plus(&Metrics::parse(&answer.text())?))
-        })
+            Metrics::parse(&answer.text())
+        });
+        metrics.collect()
     }
 
     /// Metrics since an earlier moment, once so many requests are counted: the last one may be counted a moment after its answer.
@@ -335,17 +358,28 @@ impl Story<'_> {
     /// Applies what stands in the checkout.
     fn apply(self, how: &str, path: &str) -> Result<()> {
         println!("$ kubectl apply {how} {path}");
-        let place = checkout().join(path);
-        self.cluster
-            .kubectl(&["apply", how, &place.display().to_string()])
-            .map(drop)
+        let place = checkout().join(path).display().to_string();
+        let args: Vec<_> = ["apply"].into_iter().chain(how.split(' ')).chain([&*place]).collect();
+        self.cluster.kubectl(&args).map(drop)
     }
 
     /// Runs a command of the story, and shows it.
     fn kubectl(self, args: &[&str]) -> Result<String> {
-        println!("$ kubectl {}", args.join(" "));
+        println!(
+            "$ kubectl {}",
+            args.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" ")
+        );
         self.cluster.kubectl(args)
     }
+}
+
+/// An argument as a shell takes it.
+fn quoted(arg: &str) -> String {
+    let is_plain = |c: char| !c.is_whitespace() && !"{}'\"".contains(c);
+    if !arg.is_empty() && arg.chars().all(is_plain) {
+        return arg.to_owned();
+    }
+    format!("'{arg}'")
 }
 
 fn checkout() -> PathBuf {

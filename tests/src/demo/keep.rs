@@ -130,6 +130,8 @@ pub(super) fn leave(shop: Shop) -> Result<()> {
     let (client, node) = (client.display(), node.display());
     let socket = Path::new(DIR).join(format!("{}.sock", shop.bench.nodes[0].name));
     let socket = socket.display();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+    let (demo, manifests) = (demo.display(), shop.objects.dir().display());
     println!(
         "
 Everything is left running, not captured at the moment. Try, in this order:
@@ -144,7 +146,11 @@ Everything is left running, not captured at the moment. Try, in this order:
      nsenter --net={node} curl -s http://{METRICS_ADDR}/metrics | grep ^weft_requests_total
      nsenter --net={node} curl -s 'http://{HEALTH_ADDR}/readyz?verbose'
      curl -s --unix-socket {socket} http://weft/snapshot | grep capture
-  5. let the namespace go again
+  5. a route: one of ten requests goes to the Service web-v2; the other files beside it are worth a try, too
+     cp {demo}/split.yaml {manifests}/try.yaml
+     for i in 1 2 3 4 5 6 7 8 9 10; do nsenter --net={client} curl -s http://{SERVICE_V4}/; done
+     rm {manifests}/try.yaml
+  6. let the namespace go again
      sed -i '\\|{CAPTURE_LABEL}|d' {file}
 Logs and manifests are in {DIR}. Remove it all with `cargo xtask demo --down`."
     );

@@ -1,9 +1,10 @@
-//! The demo: the story of one Service before capture, captured, scaled, hurt, and let go, told by a table that grows: with network
+//! The demo: the story of one Service before capture, captured, scaled, hurt, routed, balanced, broken off, and let go, told by a table that grows: with network
 //! namespaces for nodes and pods, or on a real cluster.
 
 mod checks;
 mod cluster;
 mod keep;
+mod routing;
 mod row;
 mod story;
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Width of the first column, in characters.
-const STEP_WIDTH: usize = 17;
+const STEP_WIDTH: usize = 19;
 
 /// A row.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,11 @@
 //! The story itself, step by step, and what must be true after each.
 
+mod routing;
+
 use anyhow::Result;
 
 use super::{
-    Clock, REQUESTS_PER_ROW, checks, keep,
+    Clock, REQUESTS_PER_ROW, checks, keep, routing as chapter,
     row::{Row, head},
 };
 use crate::{
@@ -21,7 +23,8 @@ const VICTIM: &str = "web-5";
 const LEGEND: &str = "\
 Rows from \"daemon metrics\" show what the daemon measured itself (p50 and p99 estimated from its histogram), the others what the client
 measured; the client's own figures stand in every row, for comparison. A debug build on a shared machine: not a benchmark.
-\"one server killed\": its endpoint stays listed as ready, so its turns go to the next endpoint.";
+\"one server killed\": its endpoint stays listed as ready; what is sent there is refused, and goes to another at once.
+\"breaker opened\": failed are as many as the policy's failureThreshold, and one more for each second that the row takes, a trial; with a retry, none.";
 
 /// Tells the story and hands back its world.
 ///
@@ -65,6 +68,8 @@ fn steps(shop: &mut Shop, clock: &Clock) -> Result<()> {
     captured(shop, clock, "one server killed", &["web-1", "web-2", "web-3", "web-4"])?;
     // without the mesh every fifth connection would be refused, for its manifest still names it
     shop.start_server(VICTIM)?;
+    routing::second_version(shop)?;
+    chapter::tell(&routing::Namespaces { shop, clock })?;
     shop.release()?;
     uncaptured(shop, clock, "label removed")
 }
@@ -100,7 +105,7 @@ fn captured(shop: &Shop, clock: &Clock, step: &'static str, pods: &[&str]) -> Re
     checks::captured(&row, &report)?;
     checks::same_spread(&row, &report)?;
     checks::answered_by(&row, pods)?;
-    // where a dead endpoint is passed over, its turn goes to the one that follows it: the spread over the rest is not even
+    // the turns of a dead endpoint go to any of the others: the spread over these is not even
     if pods.len() == shop.servers.len() {
         checks::even(&row, WORKERS.into())?;
     }

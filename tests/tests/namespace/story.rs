@@ -5,11 +5,17 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context, Result, ensure};
 use mesh_tests::process;
 
-const ROWS: [&str; 5] = [
+const ROWS: [&str; 11] = [
     "not captured",
     "captured",
     "scaled to five",
     "one server killed",
+    "90/10 split",
+    "header to v2",
+    "slow server avoided",
+    "breaker opened",
+    "breaker closed",
+    "opened, with retry",
     "label removed",
 ];
 
@@ -89,7 +95,14 @@ fn a_kept_demo_is_there_until_it_is_taken_down() {
         let _down = TakenDown;
         let (kept, said) = demo(&["--keep"])?;
         ensure!(kept, "it failed: {said}");
-        for hint in ["curl", "/metrics", "/snapshot", "weft.mesh/capture", "--down"] {
+        for hint in [
+            "curl",
+            "/metrics",
+            "/snapshot",
+            "weft.mesh/capture",
+            "split.yaml",
+            "--down",
+        ] {
             ensure!(said.contains(hint), "it does not say {hint}: {said}");
         }
         let (second, said) = demo(&[])?;
