@@ -69,7 +69,7 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
             return Box::pin(listen(worker, accepted, connection, first)).await;
         }
         Err(failure) => {
-            OpenConnection::new(&worker.shared, route::parties(&tables, &connection))
+            OpenConnection::new(&worker.shared, &connection, route::parties(&tables, &connection))
                 .refuse(&failure, connection.destination);
             socket::reset_on_close(&accepted.socket);
             return;
@@ -135,7 +135,7 @@ async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, f
             (plan, dialled)
         }
     };
-    let mut open = OpenConnection::new(&worker.shared, route::parties(&tables, connection));
+    let mut open = OpenConnection::new(&worker.shared, connection, route::parties(&tables, connection));
     drop((tables, plan));
     let Dialled {
         socket,
@@ -149,7 +149,7 @@ async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, f
             return;
         }
     };
-    let bytes = open.connected(attempt.candidate.workload.clone());
+    let bytes = open.connected(attempt.candidate.workload.clone(), Some(attempt.address()));
     let client = Stream {
         first,
         socket: Arc::clone(&accepted.socket),

@@ -46,10 +46,6 @@ pub(super) struct Routed {
 }
 
 /// What is to be done with a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it moves up one frame, once: an allocation costs more"
-)]
 pub(super) enum Decision {
     /// It goes on.
     Forward(Plan),
