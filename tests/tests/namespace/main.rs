@@ -24,6 +24,7 @@ mod protocols;
 mod refusals;
 mod resources;
 mod reuse;
+mod seen;
 mod source;
 mod spine;
 mod story;
