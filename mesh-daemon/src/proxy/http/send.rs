@@ -131,7 +131,7 @@ impl Sending<'_> {
         chooser.has_untried() && now < self.times.connected_by && self.times.is_before_end(now)
     }
 
-    /// Asks one endpoint. What it says about the endpoint is settled here, except for a good head: its body may still break.
+    /// Asks one endpoint. What it says about the endpoint is settled here, except for a head that the client will get: its body may still break.
     async fn attempt(
         &self,
         mut attempt: Attempt,
@@ -149,6 +149,11 @@ impl Sending<'_> {
         match asking.ask(&attempt, early, request).await {
             Ok((response, lease)) => {
                 attempt.answered();
+                let end = self.end_of(&response);
+                if self.retries.wants(end) {
+                    // before the pause: whoever asks meanwhile, and the next attempt, must know; and a trial's place is free
+                    attempt.settle(self.worker, end);
+                }
                 Ok(Answer {
                     response,
                     lease,
