@@ -1,6 +1,11 @@
 //! What people are shown of endpoints: live state as plain values. Field names are those of the JSON at the admin socket; once given they stay.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -165,8 +170,9 @@ fn breaker(group: &Group, live: &EndpointLive, now: Instant) -> Option<BreakerVi
     })
 }
 
-fn milliseconds(duration: std::time::Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
+/// To the microsecond: what is finer is noise, and longer to read.
+pub(super) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// The groups of a Service by port and family, each once.

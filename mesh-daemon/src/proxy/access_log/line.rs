@@ -17,6 +17,7 @@ use crate::{
     proxy::{
         identify::Connection,
         outcome::{Outcome, Parties},
+        view::milliseconds,
     },
 };
 
@@ -219,7 +220,7 @@ impl<'a> Line<'a> {
             endpoint: None,
             endpoint_pod: parties.destination.as_deref().map(|owner| &owner.pod),
             attempts: 0,
-            duration_ms: took.as_secs_f64() * 1000.0,
+            duration_ms: milliseconds(took),
             request_bytes: None,
             response_bytes: 0,
         }
