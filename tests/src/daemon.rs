@@ -1,6 +1,11 @@
 //! Runs `mesh-daemon` on a node of the bench and asks it what it sees.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, Output},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
@@ -154,6 +159,16 @@ impl Daemon {
         let mut curl = Command::new("curl");
         curl.args(args).arg(&self.admin_socket).arg("http://weft/snapshot");
         shell::output(&mut curl, "")
+    }
+
+    /// Asks it as a person does: `mesh-daemon` with these arguments, and its socket.
+    ///
+    /// # Errors
+    /// If the program was not built.
+    pub fn look(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.node.netns.command(binary("mesh-daemon")?);
+        command.args(arguments).arg("--admin-socket").arg(&self.admin_socket);
+        Ok(command.output()?)
     }
 
     /// Ends it as Kubernetes does, and waits.

@@ -7,6 +7,7 @@ mod health;
 mod http;
 mod metrics;
 mod socket;
+mod views;
 
 use std::{
     convert::Infallible,
@@ -19,6 +20,7 @@ use std::{
 use prometheus::Registry;
 
 use self::socket::AdminSocket;
+pub use self::views::{Look, NoView, Views};
 use crate::{config::Settings, ready::Readiness};
 
 /// The ports and the socket, taken and not yet served.
@@ -111,7 +113,7 @@ impl Bound {
         self,
         registry: Registry,
         readiness: Readiness,
-        snapshot: impl Fn() -> String + 'static,
+        views: Views,
         draining: impl Fn() -> bool + 'static,
     ) -> io::Result<Infallible> {
         let Self {
@@ -126,7 +128,7 @@ impl Bound {
         let (socket, _file) = socket.into_tokio()?;
         let scrape = Rc::new(move |request: &http::Get| metrics::answer(request, &registry, &own));
         let probe = Rc::new(move |request: &http::Get| health::answer(request, &readiness, draining()));
-        let ask = Rc::new(move |request: &http::Get| socket::answer(request, &snapshot));
+        let ask = Rc::new(move |request: &http::Get| socket::answer(request, &views));
         let (never, _, _) = tokio::join!(
             http::serve("metrics", metrics, scrape),
             http::serve("health", health, probe),

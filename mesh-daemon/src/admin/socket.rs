@@ -10,12 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hyper::StatusCode;
 use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
     AdminError,
     http::{Get, Reply},
+    views::{self, Views},
 };
 
 /// The socket's directory: others may look, only root may write.
@@ -25,7 +27,14 @@ const SOCKET_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 16;
 
-const PATHS: &str = "/snapshot  what the daemon knows and acts on, as text\n";
+const PATHS: &str = "\
+/snapshot                         what the daemon knows and acts on, as text
+/routes                           rules of all Services in the order of precedence, as JSON
+/routes?namespace=NAME            those of a namespace's Services
+/routes?service=NAMESPACE/NAME    those of one
+/endpoints?service=NAMESPACE/NAME endpoints of a Service and what is known of each, as JSON
+/policy?service=NAMESPACE/NAME    settings of a Service and who says so, as JSON
+";
 
 /// The socket, bound; its file goes when it is dropped.
 #[derive(Debug)]
@@ -75,12 +84,16 @@ impl AdminSocket {
 }
 
 /// Answers a request to the admin socket.
-pub(super) fn answer(get: &Get, snapshot: &dyn Fn() -> String) -> Option<Reply> {
-    match get.path.as_str() {
-        "/" => Some(Reply::text(PATHS)),
-        "/snapshot" => Some(Reply::text(snapshot())),
-        _ => None,
-    }
+pub(super) fn answer(get: &Get, views: &Views) -> Option<Reply> {
+    let subject = match get.path.as_str() {
+        "/" => return Some(Reply::text(PATHS)),
+        "/snapshot" => return Some(Reply::text((views.snapshot)())),
+        path => views::subject(path, &get.query)?,
+    };
+    Some(match subject {
+        Ok(subject) => views::reply((views.look)(&subject)),
+        Err(sentence) => views::sentence(StatusCode::BAD_REQUEST, &sentence),
+    })
 }
 
 /// Makes room at `path`. Two daemons that start at once do not meet here: the node's lock lets one in.

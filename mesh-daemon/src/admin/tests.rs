@@ -28,6 +28,7 @@ fn settings(metrics: &str, health: &str, socket: &Path) -> Settings {
         metrics_addr: metrics.parse().unwrap(),
         health_addr: health.parse().unwrap(),
         admin_socket: socket.to_owned(),
+        access_log: false,
         drain_timeout: Duration::ZERO,
         kernel: KernelSettings {
             pin_dir: "/p".into(),
@@ -36,6 +37,14 @@ fn settings(metrics: &str, health: &str, socket: &Path) -> Settings {
             route_table: 100,
             rule_preference: 8,
         },
+    }
+}
+
+/// With this snapshot and nothing else.
+fn views(snapshot: &'static str) -> Views {
+    Views {
+        snapshot: Box::new(|| snapshot.to_owned()),
+        look: Box::new(|_| Err(NoView::NotYet)),
     }
 }
 
@@ -65,12 +74,9 @@ async fn what_each_listener_answers() {
     local
         .run_until(async {
             let say = draining.clone();
-            let serving = bound.serve(
-                Registry::new(),
-                readiness.clone(),
-                || "generation 7".to_owned(),
-                move || say.get(),
-            );
+            let serving = bound.serve(Registry::new(), readiness.clone(), views("generation 7"), move || {
+                say.get()
+            });
             let serving = task::spawn("admin", serving);
 
             let scrape = ask_port(metrics, "GET", "/metrics").await;
@@ -139,7 +145,7 @@ async fn garbage_ends_its_own_connection_only() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let serving = bound.serve(Registry::new(), Readiness::default(), String::new, || false);
+            let serving = bound.serve(Registry::new(), Readiness::default(), views(""), || false);
             let serving = task::spawn("admin", serving);
             for garbage in [
                 &b"\x16\x03\x01\x02\x00\x01\x00"[..],
@@ -168,7 +174,7 @@ async fn a_silent_client_is_closed() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let serving = bound.serve(Registry::new(), Readiness::default(), String::new, || false);
+            let serving = bound.serve(Registry::new(), Readiness::default(), views(""), || false);
             let serving = task::spawn("admin", serving);
             let mut silent = TcpStream::connect(health).await.unwrap();
             silent.write_all(b"GET /healthz HT").await.unwrap();
@@ -188,7 +194,7 @@ async fn more_connections_than_the_bound_wait_their_turn() {
     let local = LocalSet::new();
     local
         .run_until(async {
-            let serving = bound.serve(Registry::new(), Readiness::default(), String::new, || false);
+            let serving = bound.serve(Registry::new(), Readiness::default(), views(""), || false);
             let serving = task::spawn("admin", serving);
             let mut silent = Vec::new();
             for _ in 0..http::CONNECTIONS_MAX {

@@ -4,6 +4,7 @@ mod run;
 mod apply;
 mod workers;
 mod signal;
+mod views;
 pub mod lock;
 pub mod preflight;
 
@@ -19,8 +20,16 @@ use crate::{cli, config::Command};
 /// # Errors
 /// If it could not be done; the chain of causes makes one sentence.
 pub fn main(command: Command) -> anyhow::Result<()> {
+    if let Command::Ask(question) = &command {
+        // it needs no rights but those on the socket
+        return block_on(async {
+            println(cli::look(question).await?.trim_end());
+            Ok(())
+        });
+    }
     preflight::check()?;
     match command {
+        Command::Ask(_) => Ok(()),
         Command::Run(settings) => {
             let _lock = lock::take(&settings.kernel.pin_dir)?;
             block_on(run::run(*settings))

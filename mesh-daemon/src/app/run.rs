@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::{sync::watch, task::JoinError, time::timeout};
 
-use super::{apply::Applier, signal::Signals, workers::Workers};
+use super::{apply::Applier, signal::Signals, views, workers::Workers};
 use crate::{
     admin::{self, Bound},
     bpf,
@@ -86,17 +86,13 @@ async fn serve(
         marks: settings.kernel.marks,
         transparent: true,
     };
-    let shared = proxy::Shared::with_borders(&registry, proxy_options, borders(&kernel));
+    let (access_log, writer) = access_log(settings, &registry)?;
+    let shared = proxy::Shared::with_borders(&registry, proxy_options, borders(&kernel, access_log));
     let workers = Workers::start(settings.workers, &proxy_options, &shared, &draining)?;
-    let dump = snapshots.clone();
+    let views = views::of(snapshots.clone(), Arc::clone(&shared));
     let says_draining = draining.observer();
     drop(draining);
-    let serving = admin.serve(
-        registry,
-        readiness,
-        move || dump_of(&dump),
-        move || says_draining.is_draining(),
-    );
+    let serving = admin.serve(registry, readiness, views, move || says_draining.is_draining());
     let mut answering = task::scoped("admin", serving);
 
     let mut applier = Applier {
@@ -119,15 +115,32 @@ async fn serve(
     // `observing`, the one sender of facts, is gone with the select, so the room of objects ends by itself
     let drained = drain(settings, applier, &mut snapshots, &mut keeping, signal, &mut signals).await;
     written(watching).await;
+    if let Some(writer) = writer {
+        writer.finish().await;
+    }
     drained
 }
 
-/// What the proxy asks of the kernel.
-fn borders(kernel: &bpf::Kernel) -> proxy::Borders {
+/// What the proxy asks of others.
+fn borders(kernel: &bpf::Kernel, access_log: Option<proxy::AccessLog>) -> proxy::Borders {
     proxy::Borders {
         ear: Box::new(Hears(kernel.round_trips())),
+        access_log,
         ..proxy::Borders::default()
     }
+}
+
+/// The access log on stdout, if it is asked for.
+fn access_log(
+    settings: &Settings,
+    registry: &prometheus::Registry,
+) -> anyhow::Result<(Option<proxy::AccessLog>, Option<proxy::Writer>)> {
+    if !settings.access_log {
+        return Ok((None, None));
+    }
+    let (log, writer) =
+        proxy::AccessLog::start(registry, std::io::stdout()).context("cannot start the access log's thread")?;
+    Ok((Some(log), Some(writer)))
 }
 
 /// The kernel's ear as the proxy asks it.
@@ -215,17 +228,6 @@ where
         Ok(Some(Err(error))) => anyhow::Error::new(error).context(what),
         Err(panicked) => anyhow::Error::new(panicked).context(what),
         Ok(_) => anyhow::anyhow!("{what}: it ended by itself, which is a bug"),
-    }
-}
-
-fn dump_of(snapshots: &watch::Receiver<Option<Arc<Snapshot>>>) -> String {
-    match &*snapshots.borrow() {
-        Some(snapshot) => format!(
-            "generation {}\n{}",
-            snapshot.generation,
-            crate::model::dump(&snapshot.content)
-        ),
-        None => "no snapshot yet\n".to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 use ipnet::IpNet;
 
-use super::{AttachMode, help, value};
+use super::{AttachMode, OutputFormat, help, value};
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// The whole command line.
@@ -39,6 +39,15 @@ pub(super) enum Sub {
     /// Remove everything that Weft ever pinned or wrote into this node's kernel
     #[command(long_about = help::DETACH, after_help = help::AFTER_SHORT)]
     Detach(DetachArgs),
+    /// Show the rules that requests meet, in the order of precedence, and what became of each HTTPRoute
+    #[command(long_about = help::ROUTES, after_help = help::AFTER_SHORT)]
+    Routes(RoutesArgs),
+    /// Show a Service's endpoints as this node knows them: state, breaker, load, latency
+    #[command(long_about = help::ENDPOINTS, after_help = help::AFTER_SHORT)]
+    Endpoints(ServiceArgs),
+    /// Show every setting that holds for a Service, and which object says so
+    #[command(long_about = help::POLICY, after_help = help::AFTER_SHORT)]
+    Policy(ServiceArgs),
 }
 
 /// Flags of `run`.
@@ -141,6 +150,13 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) kernel: KernelArgs,
 
+    /// Write a line of JSON for each request and each opaque connection to stdout
+    ///
+    /// When it has ended: who asked whom for what, the route, rule and policy, the endpoint, attempts, outcome and time. Without the query of the
+    /// URL. Lines that nobody reads fast enough are dropped and counted (weft_access_log_dropped_total); no request waits for them.
+    #[arg(long, env = "WEFT_ACCESS_LOG", hide_env = true, help_heading = help::LOG)]
+    pub(super) access_log: bool,
+
     /// What is logged.
     #[command(flatten)]
     pub(super) log: LogArgs,
@@ -156,6 +172,60 @@ pub(super) struct DetachArgs {
     /// What is logged.
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+/// Flags of `routes`.
+#[derive(Args, Debug)]
+pub(super) struct RoutesArgs {
+    /// The Service that clients address: a name, or namespace/name [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub(super) service: Option<String>,
+
+    /// Whom to ask, and how to show the answer.
+    #[command(flatten)]
+    pub(super) ask: AskArgs,
+}
+
+/// Flags of `endpoints` and `policy`.
+#[derive(Args, Debug)]
+pub(super) struct ServiceArgs {
+    /// The Service: a name, or namespace/name
+    #[arg(value_name = "SERVICE")]
+    pub(super) service: String,
+
+    /// Whom to ask, and how to show the answer.
+    #[command(flatten)]
+    pub(super) ask: AskArgs,
+}
+
+/// Whom to ask, and how to show the answer.
+#[derive(Args, Debug)]
+pub(super) struct AskArgs {
+    /// Namespace of a Service that is given by its name alone [default: default]
+    #[arg(short, long, env = "WEFT_NAMESPACE", hide_env = true, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+
+    /// Form of the answer
+    #[arg(
+        short,
+        long,
+        env = "WEFT_OUTPUT",
+        hide_env = true,
+        value_name = "FORM",
+        value_enum,
+        default_value = "table"
+    )]
+    pub(super) output: OutputFormat,
+
+    /// The running daemon's socket, as `run` has it
+    #[arg(
+        long,
+        env = "WEFT_ADMIN_SOCKET",
+        hide_env = true,
+        value_name = "PATH",
+        default_value = "/run/weft/admin.sock"
+    )]
+    pub(super) admin_socket: PathBuf,
 }
 
 /// What is written into the node's kernel.
@@ -221,6 +291,19 @@ pub(super) struct LogArgs {
     /// Form of the log lines, on stderr
     #[arg(long, env = "WEFT_LOG_FORMAT", hide_env = true, value_name = "FORM", value_enum, default_value = "text", help_heading = help::LOG)]
     pub(super) log_format: LogFormat,
+}
+
+impl ValueEnum for OutputFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Table, Self::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Table => PossibleValue::new("table").help("For people"),
+            Self::Json => PossibleValue::new("json").help("For scripts; its field names stay"),
+        })
+    }
 }
 
 impl ValueEnum for LogFormat {

@@ -12,16 +12,18 @@ use std::{
 use mesh_common::settings::WORKERS_MAX;
 
 use super::{
-    KernelSettings, LogSettings, Settings, Source,
-    args::{KernelArgs, LogArgs, RunArgs},
+    KernelSettings, LogSettings, Question, Settings, Source, Subject,
+    args::{AskArgs, KernelArgs, LogArgs, RoutesArgs, RunArgs, ServiceArgs},
 };
 use crate::{
-    ids::NodeName,
+    ids::{NodeName, ObjectRef},
     telemetry::{LogFilter, LogFilterError},
 };
 
 /// Longest path of a unix socket in bytes: `sun_path` has 108, one of them for the final zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
+/// Where a Service is that is given by its name alone, as kubectl has it.
+const NAMESPACE_DEFAULT: &str = "default";
 /// Longest name of a Node in bytes: a DNS-1123 subdomain.
 const NODE_NAME_MAX: usize = 253;
 /// Longest label of a DNS-1123 subdomain in bytes.
@@ -55,6 +57,12 @@ pub(super) struct Host {
 /// Why the flags do not make settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
+    /// No Service can have the name.
+    #[error("{0:?} names no Service: give its name, or namespace/name, as in `web` or `shop/web`")]
+    Service(String),
+    /// No namespace can have the name.
+    #[error("{0:?} names no namespace: give it in lower case, as in `--namespace shop` or `shop/web`")]
+    Namespace(String),
     /// Nothing says where objects come from.
     #[error(
         "no source of Kubernetes objects, and this is no pod: name a kubeconfig with --kubeconfig FILE, or a directory of manifests with --manifests DIR"
@@ -165,15 +173,14 @@ pub(super) fn run(args: RunArgs, host: &Host) -> Result<Settings, ConfigError> {
         health_addr,
         admin_socket,
         drain_timeout,
+        access_log,
         kernel,
         log: _,
     } = args;
     if same_port(metrics_addr, health_addr) {
         return Err(ConfigError::SameAddress(metrics_addr, health_addr));
     }
-    if admin_socket.as_os_str().as_bytes().len() > SOCKET_PATH_MAX {
-        return Err(ConfigError::SocketPath(admin_socket));
-    }
+    socket_path(&admin_socket)?;
     absolute("--admin-socket", &admin_socket)?;
     absolute("--state-dir", &state_dir)?;
     if debounce_max < debounce_after {
@@ -200,9 +207,71 @@ pub(super) fn run(args: RunArgs, host: &Host) -> Result<Settings, ConfigError> {
         metrics_addr,
         health_addr,
         admin_socket,
+        access_log,
         drain_timeout,
         kernel: self::kernel(kernel)?,
     })
+}
+
+/// The question of `routes`.
+pub(super) fn routes(args: RoutesArgs) -> Result<Question, ConfigError> {
+    let RoutesArgs { service, ask } = args;
+    let subject = match (service, &ask.namespace) {
+        (Some(service), namespace) => Subject::RoutesOf(self::service(&service, namespace.as_deref())?),
+        (None, Some(namespace)) => Subject::RoutesIn(self::namespace(namespace)?),
+        (None, None) => Subject::Routes,
+    };
+    question(subject, ask)
+}
+
+/// The question of `endpoints` and `policy`.
+pub(super) fn of_service(args: ServiceArgs, subject: fn(ObjectRef) -> Subject) -> Result<Question, ConfigError> {
+    let ServiceArgs { service, ask } = args;
+    let service = self::service(&service, ask.namespace.as_deref())?;
+    question(subject(service), ask)
+}
+
+fn question(subject: Subject, ask: AskArgs) -> Result<Question, ConfigError> {
+    let AskArgs {
+        namespace: _,
+        output,
+        admin_socket,
+    } = ask;
+    socket_path(&admin_socket)?;
+    Ok(Question {
+        subject,
+        admin_socket,
+        output,
+    })
+}
+
+/// `name` or `namespace/name`; what is written there wins over the flag.
+fn service(text: &str, namespace: Option<&str>) -> Result<ObjectRef, ConfigError> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (namespace, name),
+        None => (namespace.unwrap_or(NAMESPACE_DEFAULT), text),
+    };
+    if is_dns_subdomain(name) {
+        Ok(ObjectRef::new(self::namespace(namespace)?, name))
+    } else {
+        Err(ConfigError::Service(text.to_owned()))
+    }
+}
+
+fn namespace(name: &str) -> Result<String, ConfigError> {
+    if is_dns_subdomain(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(ConfigError::Namespace(name.to_owned()))
+    }
+}
+
+fn socket_path(path: &Path) -> Result<(), ConfigError> {
+    if path.as_os_str().as_bytes().len() > SOCKET_PATH_MAX {
+        Err(ConfigError::SocketPath(path.to_owned()))
+    } else {
+        Ok(())
+    }
 }
 
 /// What is written into the kernel.

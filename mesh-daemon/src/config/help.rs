@@ -8,8 +8,8 @@ pub(super) const DAEMON: &str = "The daemon";
 pub(super) const KERNEL: &str = "The node's kernel";
 pub(super) const LOG: &str = "Log";
 
-pub(super) const USAGE: &str =
-    "mesh-daemon [run] [--kubeconfig FILE | --manifests DIR] [OPTIONS]\n       mesh-daemon detach [OPTIONS]";
+pub(super) const USAGE: &str = "mesh-daemon [run] [--kubeconfig FILE | --manifests DIR] [OPTIONS]\n       mesh-daemon detach [OPTIONS]\n       \
+mesh-daemon routes [SERVICE] | endpoints SERVICE | policy SERVICE [-n NAME] [-o table|json]";
 
 pub(super) const ABOUT: &str = "\
 Weft's node daemon. One runs on each node of a Kubernetes cluster, as root or with the capabilities below, in the node's network \
@@ -28,6 +28,31 @@ pub(super) const DETACH: &str = "\
 Removes everything that Weft ever pinned or wrote into this node's kernel: BPF links, filters and maps, routes, routing rules and the \
 nftables table `inet weft`. Captured connections end; new ones flow as if Weft had never been there. It refuses while a daemon runs on the \
 node. Give it the same flags for the kernel as the daemon had.";
+
+pub(super) const ROUTES: &str = "\
+Asks the running daemon for the rules that requests of this node's pods meet, by Service, port and clients, in the order of precedence: what a \
+request must be like, what is done with it, and which rule of which HTTPRoute in which generation says so. Below them stands what became of \
+each HTTPRoute at each Service that it names, as conditions.
+
+With -o json: {snapshot, rules: [{service, port, addresses, clients, match, action, route, generation, rule, ruleName}], routes: [{route, \
+generation, parents: [{service, sectionName, port, conditions}]}]}; `clients` is the namespace whose clients the rule holds for, or null for all.";
+
+pub(super) const ENDPOINTS: &str = "\
+Asks the running daemon for the ready endpoints of a Service and what this node knows of each: whether its circuit breaker lets requests \
+through, requests and connections that are under way from this node, the moving average of its answers' latency, and the kernel's round trip and \
+segments sent again. Other nodes have counts of their own.
+
+With -o json: {snapshot, service, requestsInFlight, connections, ports: [{port, family, loadBalancer, endpoints: [{address, pod, node, weight, \
+state, breaker: {state, failures, successes, openForMs}, requestsInFlight, opaqueConnections, connections, latencyMs, roundTripMs, \
+retransmits}]}]}; what is not known is null.";
+
+pub(super) const POLICY: &str = "\
+Asks the running daemon for every setting that holds for a Service and who says so: its TrafficPolicy, with the generation of the spec that \
+serves; a rule of an HTTPRoute, for the requests that meet it; or the default. Below them stands what became of each TrafficPolicy that names \
+the Service, as conditions: also of those that lost to an older one, and of specs that do not hold.
+
+With -o json: {snapshot, service, policy: {name, generation}, settings: [{field, value, from: {kind, name, generation}}], rules: [{route, \
+generation, rule, ruleName, clients, settings}], policies: [{policy, generation, conditions}]}.";
 
 pub(super) const AFTER_SHORT: &str = "`--help` says more: defaults and their reasons, files, signals, exit status.";
 
@@ -51,8 +76,14 @@ EXAMPLES
   See whether it is ready, and what it waits for if it is not:
       curl 'http://127.0.0.1:9491/readyz?verbose'
 
-  Ask the running daemon what it knows:
+  Ask the running daemon what it does, and everything that it knows:
+      mesh-daemon routes shop/web
+      mesh-daemon endpoints web -n shop
+      mesh-daemon policy shop/web -o json
       curl --unix-socket /run/weft/admin.sock http://weft/snapshot
+
+  A log line for each request:
+      mesh-daemon --manifests /etc/weft/manifests --access-log
 
   Take Weft off the node:
       mesh-daemon detach
@@ -74,7 +105,8 @@ SIGNALS
 
 EXIT STATUS
   0   ended as asked
-  1   failed to start, or could not go on; one line on stderr says why and what to do
+  1   failed to start, could not go on, or a question has no answer; one line on stderr says why
+      and what to do
   2   a wrong flag or value
 
 ENVIRONMENT

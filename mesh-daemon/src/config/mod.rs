@@ -8,5 +8,5 @@ mod usage;
 mod value;
 
 pub use check::ConfigError;
-pub use settings::{AttachMode, KernelSettings, LogSettings, Settings, Source};
+pub use settings::{AttachMode, KernelSettings, LogSettings, OutputFormat, Question, Settings, Source, Subject};
 pub use usage::{Command, Invocation, Stop, command_line, definition};

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 
 use crate::{
-    ids::NodeName,
+    ids::{NodeName, ObjectRef},
     telemetry::{LogFilter, LogFormat},
 };
 
@@ -30,6 +30,8 @@ pub struct Settings {
     pub health_addr: SocketAddr,
     /// The admin socket's path.
     pub admin_socket: PathBuf,
+    /// Whether each request and opaque connection leaves a line on stdout.
+    pub access_log: bool,
     /// How long after SIGTERM open connections may go on.
     pub drain_timeout: Duration,
     /// What the kernel half needs.
@@ -85,4 +87,39 @@ pub enum AttachMode {
     Tcx,
     /// clsact filters with a fixed handle and priority.
     Clsact,
+}
+
+/// A question to the running daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What is asked.
+    pub subject: Subject,
+    /// The running daemon's socket.
+    pub admin_socket: PathBuf,
+    /// How the answer is shown.
+    pub output: OutputFormat,
+}
+
+/// What is asked of the running daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The rules of all Services.
+    Routes,
+    /// Those of the Services of a namespace.
+    RoutesIn(String),
+    /// Those of one Service.
+    RoutesOf(ObjectRef),
+    /// The endpoints of a Service.
+    Endpoints(ObjectRef),
+    /// The settings of a Service.
+    Policy(ObjectRef),
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// Columns, for people.
+    Table,
+    /// As the daemon gives it.
+    Json,
 }

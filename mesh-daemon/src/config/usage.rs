@@ -8,10 +8,11 @@ use clap::{
 };
 
 use super::{
-    ConfigError, KernelSettings, LogSettings, Settings, Source,
-    args::{Cli, DetachArgs, Sub},
+    ConfigError, KernelSettings, LogSettings, Question, Settings, Source, Subject,
+    args::{Cli, DetachArgs, LogArgs, Sub},
     check::{self, Host},
 };
+use crate::telemetry::LogFormat;
 
 /// Exit status for a wrong flag or value, as getopt's users have it; 1 is for failures at run time.
 const EXIT_USAGE: u8 = 2;
@@ -32,6 +33,8 @@ pub enum Command {
     Run(Box<Settings>),
     /// Remove everything from the node's kernel.
     Detach(Box<KernelSettings>),
+    /// Ask the running daemon.
+    Ask(Box<Question>),
 }
 
 /// Nothing to do but to print and end.
@@ -113,11 +116,26 @@ fn invocation(cli: Cli, host: &Host) -> Result<Invocation, ConfigError> {
                 command,
             });
         }
+        Some(Sub::Routes(args)) => return ask(check::routes(args)?, host),
+        Some(Sub::Endpoints(args)) => return ask(check::of_service(args, Subject::Endpoints)?, host),
+        Some(Sub::Policy(args)) => return ask(check::of_service(args, Subject::Policy)?, host),
     };
     let log = check::log(run.log.clone(), host)?;
     Ok(Invocation {
         log,
         command: Command::Run(Box::new(check::run(run, host)?)),
+    })
+}
+
+/// A question logs as the daemon does unless told otherwise; it has no flags for that, since it has nothing to log.
+fn ask(question: Question, host: &Host) -> Result<Invocation, ConfigError> {
+    let log = LogArgs {
+        log_level: None,
+        log_format: LogFormat::Text,
+    };
+    Ok(Invocation {
+        log: check::log(log, host)?,
+        command: Command::Ask(Box::new(question)),
     })
 }
 
@@ -130,7 +148,7 @@ fn places(command: &Command) -> Result<(), ConfigError> {
             Source::Cluster { state_dir, .. } if state_dir.is_file() => Err(ConfigError::StateFile(state_dir.clone())),
             Source::Cluster { kubeconfig, .. } => kubeconfig.as_deref().map_or(Ok(()), readable),
         },
-        Command::Detach(_) => Ok(()),
+        Command::Detach(_) | Command::Ask(_) => Ok(()),
     }
 }
 

@@ -19,6 +19,7 @@ mod snapshot;
 mod tables;
 mod diff;
 mod dump;
+mod view;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use inputs::{
     AppProtocol, Endpoint, EndpointSlice, Facts, Inputs, Link, LinkKind, Namespace, Node, Pod, PodPhase, Service,
     ServiceKind, ServicePort, SetAside, SlicePort, TargetPort, View, WEIGHT_DEFAULT,
 };
+pub use plain::plain;
 pub use request_settings::{
     ATTEMPTS_DEFAULT, BACKOFF_DEFAULT, BUDGET_DEFAULT, RETRY_ON_DEFAULT, RequestSettings, RetrySettings,
 };
@@ -50,3 +52,8 @@ pub use traffic_policy::{
     TimeoutPolicy, TrafficPolicy, ValidPolicy, WhenAllOpen,
 };
 pub use verdict::{Condition, PolicyVerdict, RouteVerdict};
+pub use view::{
+    ActionView, BackendView, ConditionView, FromView, NoSuchService, ParentView, PolicyRef, PolicyStatusView,
+    PolicyView, RouteView, RoutesView, RuleSettingsView, RuleView, SettingView, balancer_name, policy_view,
+    routes_view, services,
+};

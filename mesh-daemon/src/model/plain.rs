@@ -1,7 +1,7 @@
 //! Text from objects, made fit for a line that people read.
 
 /// The text with its control characters escaped: an object's author must not be able to write lines of their own into a dump or a terminal.
-pub(super) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {

@@ -1,6 +1,10 @@
 //! Bytes both ways: half-close as half-close, reset as reset, no timeout, flat memory.
 
-use std::{cell::RefCell, io, pin::pin};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    pin::pin,
+};
 
 use prometheus::IntCounter;
 use tokio::{net::TcpStream, task};
@@ -18,12 +22,40 @@ pub(super) struct Buffers {
 }
 
 /// Counts bytes while they pass.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Bytes {
     /// From the client to the upstream.
-    pub sent: IntCounter,
+    pub sent: Counter,
     /// From the upstream to the client.
-    pub received: IntCounter,
+    pub received: Counter,
+}
+
+/// Counts the bytes of one direction: in a metric that other connections share, and for this one alone.
+#[derive(Debug)]
+pub(super) struct Counter {
+    metric: IntCounter,
+    own: Cell<u64>,
+}
+
+impl Counter {
+    /// Counts in `metric` too.
+    pub(super) fn new(metric: IntCounter) -> Self {
+        Self {
+            metric,
+            own: Cell::new(0),
+        }
+    }
+
+    /// Bytes have passed.
+    pub(super) fn add(&self, count: usize) {
+        self.metric.inc_by(count as u64);
+        self.own.set(self.own.get() + count as u64);
+    }
+
+    /// Of this connection.
+    pub(super) fn get(&self) -> u64 {
+        self.own.get()
+    }
 }
 
 /// The side whose connection broke.
@@ -87,10 +119,10 @@ async fn one_way(
     from: &TcpStream,
     first: bytes::Bytes,
     to: &TcpStream,
-    counter: &IntCounter,
+    counter: &Counter,
 ) -> Result<(), Broken> {
     write_all(from, to, &first).await?;
-    counter.inc_by(first.len() as u64);
+    counter.add(first.len());
     // an idle connection keeps no buffer
     drop(first);
     let mut turn = 0;
@@ -107,7 +139,7 @@ async fn one_way(
             Ok(0) => break,
             Ok(count) => {
                 write_all(from, to, &buffer[..count]).await?;
-                counter.inc_by(count as u64);
+                counter.add(count);
                 turn += count;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -198,8 +230,8 @@ mod tests {
             socket: Arc::new(socket),
         };
         let bytes = Bytes {
-            sent: IntCounter::new("sent", "sent").unwrap(),
-            received: IntCounter::new("received", "received").unwrap(),
+            sent: Counter::new(IntCounter::new("sent", "sent").unwrap()),
+            received: Counter::new(IntCounter::new("received", "received").unwrap()),
         };
         let buffers = Buffers::default();
         let copying = both(

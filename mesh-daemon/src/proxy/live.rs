@@ -74,6 +74,11 @@ impl Tables {
     pub(super) fn group(&self, upstream: &Arc<Upstream>) -> Option<&Arc<Group>> {
         self.groups.get(&key(upstream))
     }
+
+    /// All groups, in no order.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values()
+    }
 }
 
 impl Group {

@@ -162,8 +162,8 @@ impl Metrics {
     pub(super) fn bytes(&self, parties: &Parties) -> copy::Bytes {
         let labels = labels(parties);
         copy::Bytes {
-            sent: self.tcp.sent.with_label_values(&labels),
-            received: self.tcp.received.with_label_values(&labels),
+            sent: copy::Counter::new(self.tcp.sent.with_label_values(&labels)),
+            received: copy::Counter::new(self.tcp.received.with_label_values(&labels)),
         }
     }
 

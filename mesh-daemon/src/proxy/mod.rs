@@ -24,7 +24,10 @@ mod http;
 mod socket;
 mod outcome;
 mod report;
+mod access_log;
 mod metrics;
+mod gauges;
+mod view;
 
 use std::{
     cell::{Cell, RefCell},
@@ -37,13 +40,16 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use accept::{Listeners, serve};
+pub use access_log::{AccessLog, Writer};
 pub use ear::{Deaf, Ear, RoundTrip};
 pub use identify::{FromSocket, Origin};
+pub use view::{BreakerView, EndpointView, EndpointsView, PortView};
 
 use crate::{
     drain,
     ids::Generation,
     model::{Content, Snapshot},
+    telemetry::register,
 };
 use live::Tables;
 
@@ -70,6 +76,8 @@ pub struct Borders {
     pub origin: Box<dyn Origin>,
     /// What the kernel hears of endpoints.
     pub ear: Box<dyn Ear>,
+    /// Where the access log is left; none while it is off.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Default for Borders {
@@ -77,6 +85,7 @@ impl Default for Borders {
         Self {
             origin: Box::new(FromSocket),
             ear: Box::new(Deaf),
+            access_log: None,
         }
     }
 }
@@ -111,12 +120,14 @@ impl Shared {
             generation: Generation::default(),
             content: Content::default(),
         });
-        Arc::new(Self {
+        let shared = Arc::new(Self {
             tables: ArcSwap::from_pointee(Tables::next(empty, None)),
             options,
             borders,
             metrics: metrics::Metrics::new(registry),
-        })
+        });
+        register(registry, gauges::LiveGauges::new(Arc::downgrade(&shared)));
+        shared
     }
 
     /// Replaces the tables. Only the one publisher calls this: two at once could lose live state.

@@ -67,7 +67,7 @@ async fn silent(worker: &Rc<Worker>, accepted: Accepted, connection: Connection,
             return Box::pin(listen(worker, accepted, connection, first)).await;
         }
         Err(failure) => {
-            OpenConnection::new(&worker.shared, route::parties(&tables, &connection))
+            OpenConnection::new(&worker.shared, &connection, route::parties(&tables, &connection))
                 .refuse(&failure, connection.destination);
             socket::reset_on_close(&accepted.socket);
             return;
@@ -131,7 +131,7 @@ async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, f
         Some(Early { dialled }) => Ok(dialled),
         None => dial::first(worker, connection, &route::direct(&tables, connection)).await,
     };
-    let mut open = OpenConnection::new(&worker.shared, route::parties(&tables, connection));
+    let mut open = OpenConnection::new(&worker.shared, connection, route::parties(&tables, connection));
     drop(tables);
     let Dialled {
         socket,
@@ -145,7 +145,7 @@ async fn opaque(worker: &Worker, accepted: &Accepted, connection: &Connection, f
             return;
         }
     };
-    let bytes = open.connected(attempt.candidate.workload.clone());
+    let bytes = open.connected(attempt.candidate.workload.clone(), Some(attempt.address()));
     let client = Stream {
         first,
         socket: Arc::clone(&accepted.socket),

@@ -26,6 +26,7 @@ mod refusals;
 mod resources;
 mod reuse;
 mod routes;
+mod seen;
 mod source;
 mod spine;
 mod story;

@@ -5,7 +5,10 @@ use std::{num::NonZeroU32, time::Duration};
 use clap::CommandFactory;
 
 use super::*;
-use crate::{config::AttachMode, telemetry::LogFormat};
+use crate::{
+    config::{AttachMode, OutputFormat},
+    telemetry::LogFormat,
+};
 
 const HELP_GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/usage/help.txt");
 
@@ -30,7 +33,7 @@ fn words(line: &str) -> Vec<String> {
 fn settings(line: &str) -> Settings {
     match parse(words(line), &host()).unwrap().command {
         Command::Run(settings) => *settings,
-        Command::Detach(_) => panic!("{line}: detach"),
+        other => panic!("{line}: {other:?}"),
     }
 }
 
@@ -57,6 +60,7 @@ fn the_default_is_to_run() {
             metrics_addr: "127.0.0.1:9490".parse().unwrap(),
             health_addr: "127.0.0.1:9491".parse().unwrap(),
             admin_socket: "/run/weft/admin.sock".into(),
+            access_log: false,
             drain_timeout: Duration::from_secs(25),
             kernel: KernelSettings {
                 pin_dir: "/sys/fs/bpf/weft".into(),
@@ -73,7 +77,7 @@ fn the_default_is_to_run() {
 fn every_flag_reaches_its_setting() {
     let all = settings(
         "--manifests /m --debounce-after 20ms --debounce-max 1s --node-name n1 --pod-cidr 10.1.0.0/16,fd00::/48 --pod-cidr 10.2.0.0/16 --workers 2 \
-         --metrics-addr 0.0.0.0:1 --health-addr [::1]:2 --admin-socket /a --drain-timeout 2m --attach clsact --bpffs-dir /b \
+         --metrics-addr 0.0.0.0:1 --health-addr [::1]:2 --admin-socket /a --access-log --drain-timeout 2m --attach clsact --bpffs-dir /b \
          --mark-mask 0x700000 --mark-steer 0x100000 --mark-transparent 0x200000 --mark-own 0x300000 --route-table 7 \
          --rule-preference 32763",
     );
@@ -89,6 +93,7 @@ fn every_flag_reaches_its_setting() {
         metrics_addr: "0.0.0.0:1".parse().unwrap(),
         health_addr: "[::1]:2".parse().unwrap(),
         admin_socket: "/a".into(),
+        access_log: true,
         drain_timeout: Duration::from_secs(120),
         kernel: KernelSettings {
             pin_dir: "/b".into(),
@@ -110,7 +115,7 @@ fn every_flag_reaches_its_setting() {
 fn source(line: &str, host: &Host) -> Source {
     match parse(words(line), host).unwrap().command {
         Command::Run(settings) => settings.source,
-        Command::Detach(_) => panic!("{line}: detach"),
+        other => panic!("{line}: {other:?}"),
     }
 }
 
@@ -169,6 +174,35 @@ fn detach_takes_the_kernels_flags_only() {
     );
     assert!(wrong("detach --manifests /m", &host()).contains("--manifests"));
     assert!(wrong("detach --kubeconfig /k", &host()).contains("--kubeconfig"));
+}
+
+#[test]
+fn a_service_is_named_as_kubectl_does() {
+    let of = |namespace: &str| crate::ids::ObjectRef::new(namespace, "web");
+    for (line, expected) in [
+        ("routes", Subject::Routes),
+        ("routes -n shop", Subject::RoutesIn("shop".to_owned())),
+        ("routes web", Subject::RoutesOf(of("default"))),
+        ("routes shop/web", Subject::RoutesOf(of("shop"))),
+        ("endpoints web -n shop", Subject::Endpoints(of("shop"))),
+        ("endpoints --namespace=shop web", Subject::Endpoints(of("shop"))),
+        ("policy blog/web -n shop", Subject::Policy(of("blog"))),
+    ] {
+        let invocation = parse(words(line), &host()).unwrap();
+        let Command::Ask(question) = invocation.command else {
+            panic!("{line}");
+        };
+        assert_eq!(question.subject, expected, "{line}");
+        assert_eq!(question.output, OutputFormat::Table);
+        assert_eq!(question.admin_socket, Path::new("/run/weft/admin.sock"));
+    }
+    let json = parse(words("policy web -o json --admin-socket /s"), &host()).unwrap();
+    let expected = Question {
+        subject: Subject::Policy(of("default")),
+        admin_socket: "/s".into(),
+        output: OutputFormat::Json,
+    };
+    assert_eq!(json.command, Command::Ask(Box::new(expected)));
 }
 
 #[test]
@@ -330,6 +364,13 @@ fn what_is_wrong_is_said_in_one_line() {
             &["'xml'", "--log-format", "text, json"],
         ),
         ("detach --route-table 255", &["--route-table 255"]),
+        ("endpoints", &["<SERVICE>"]),
+        ("endpoints Web", &["\"Web\"", "`web` or `shop/web`"]),
+        ("policy shop/a/b", &["\"shop/a/b\"", "namespace/name"]),
+        ("policy Shop/web", &["\"Shop\"", "namespace"]),
+        ("routes -n Shop", &["\"Shop\"", "namespace"]),
+        ("routes -o yaml", &["'yaml'", "--output", "table, json"]),
+        ("routes --workers 1", &["--workers"]),
     ] {
         let text = wrong(line, &host());
         assert!(!text.contains('\n'), "{line}: {text}");
@@ -448,6 +489,9 @@ fn help_and_version_are_not_errors() {
         ("--version", "0."),
         ("help", "EXIT STATUS"),
         ("help detach", "nftables"),
+        ("routes --help", "ruleName"),
+        ("endpoints --help", "latencyMs"),
+        ("policy --help", "ruleName"),
     ] {
         let Err(Stop::Asked(text)) = parse(words(line), &host()) else {
             panic!("{line}")

@@ -57,6 +57,9 @@ fn write_rule(text: &mut String, rule: &Rule) -> fmt::Result {
         action,
         edits,
         settings,
+        // `settings` has what holds
+        timeouts: _,
+        retry: _,
     } = rule;
     let name = name
         .as_ref()

@@ -160,6 +160,8 @@ fn candidates(addressed: &Upstream, name: &ObjectRef, route: &HttpRoute, compile
                 spec.retry.as_ref(),
                 addressed.spec(),
             )),
+            timeouts: spec.timeouts,
+            retry: spec.retry.clone(),
         });
         candidates.extend(rule.matchers.iter().map(|matcher| Candidate {
             matcher: Arc::clone(matcher),

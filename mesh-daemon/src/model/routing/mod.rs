@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    http_route::{Redirect, Rewrite},
+    http_route::{Redirect, Rewrite, RouteRetry, RouteTimeouts},
     request_settings::RequestSettings,
     snapshot::{Family, Upstream},
 };
@@ -77,6 +77,10 @@ pub struct Rule {
     pub edits: Edits,
     /// Timeouts and retries.
     pub settings: Arc<RequestSettings>,
+    /// Of these, what the rule itself says; `settings` has what holds.
+    pub timeouts: RouteTimeouts,
+    /// As `timeouts`.
+    pub retry: Option<RouteRetry>,
 }
 
 /// What a rule does with a request.

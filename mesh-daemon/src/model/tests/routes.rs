@@ -8,6 +8,7 @@ mod matching;
 mod policies;
 pub(super) mod random;
 mod reference;
+mod seen;
 mod sharing;
 mod verdicts;
 

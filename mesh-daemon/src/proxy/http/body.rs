@@ -25,6 +25,10 @@ use crate::{
 };
 
 /// A body for the client.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most answers are the large one, and each is moved a few times: an allocation costs more"
+)]
 pub(super) enum Body {
     /// From upstream.
     Carried {
@@ -95,6 +99,14 @@ impl End {
         }
     }
 
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.report.response_bytes += data.len() as u64;
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers(trailers);
+        }
+    }
+
     fn trailers(&mut self, trailers: &HeaderMap) {
         if self.report.is_grpc && self.grpc.is_none() {
             self.grpc = grpc::status(trailers);
@@ -133,7 +145,8 @@ impl Body {
     }
 
     /// The mesh's own words, or none.
-    pub(super) fn reported(text: Option<String>, report: Exchange) -> Self {
+    pub(super) fn reported(text: Option<String>, mut report: Exchange) -> Self {
+        report.response_bytes = text.as_ref().map_or(0, |text| text.len() as u64);
         Self::Own {
             text: text.map(Into::into),
             report: Some(report),
@@ -189,8 +202,8 @@ impl hyper::body::Body for Body {
                     None => finish(end, Outcome::Completed),
                     Some(Err(_)) => finish(end, Outcome::UpstreamReset),
                     Some(Ok(frame)) => {
-                        if let (Some(end), Some(trailers)) = (end, frame.trailers_ref()) {
-                            end.trailers(trailers);
+                        if let Some(end) = end {
+                            end.passed(frame);
                         }
                         this.end_if_empty();
                     }

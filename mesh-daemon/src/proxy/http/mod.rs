@@ -70,6 +70,7 @@ async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Respons
     let parties = route::parties(&tables, connection);
     drop(tables);
     let mut report = Exchange::new(&worker.shared, parties, version(&head), grpc::is_call(&head.headers));
+    report.hear(&head, connection);
     match decision {
         Decision::Forward(plan) => {
             let request = Request::from_parts(head, body);
@@ -109,6 +110,8 @@ impl Forward<'_> {
         if let Some(routed) = &self.plan.routed {
             self.report.by(&routed.rule);
         }
+        self.report
+            .sent_to(self.plan.group.as_ref().map(|group| &group.upstream));
         let in_flight = match self.plan.enter() {
             Ok(in_flight) => in_flight,
             Err(failure) => return answer::own(&failure, self.report, connection.destination),

@@ -10,7 +10,6 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
-use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 
 use super::Client;
@@ -70,8 +69,8 @@ pub(super) fn carry(
     let client = Rc::clone(client);
     task::spawn("upgraded", async move {
         report.end(Outcome::Completed);
-        let mut open = OpenConnection::new(&client.worker.shared, report.parties.clone());
-        let bytes = open.connected(report.parties.destination.clone());
+        let mut open = OpenConnection::new(&client.worker.shared, &client.connection, report.parties.clone());
+        let bytes = open.connected(report.parties.destination.clone(), report.endpoint);
         drop(report);
         let switched = tokio::try_join!(asked.client, upstream);
         let outcome = match switched {
@@ -111,7 +110,7 @@ async fn both(client: &Client, downstream: Upgraded, upstream: Upgraded, bytes: 
 async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    counter: &IntCounter,
+    counter: &copy::Counter,
     from_broke: Outcome,
     to_broke: Outcome,
 ) -> Result<(), Outcome> {
@@ -123,7 +122,7 @@ async fn one_way(
         }
         to.write_all(&buffer[..count]).await.map_err(|_| to_broke)?;
         to.flush().await.map_err(|_| to_broke)?;
-        counter.inc_by(count as u64);
+        counter.add(count);
     }
 }
 
@@ -140,13 +139,14 @@ fn stream(upgraded: Upgraded) -> Result<Stream, Upgraded> {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::IntCounter;
     use tokio::io::duplex;
 
     use super::*;
 
     #[tokio::test]
     async fn a_direction_that_breaks_has_counted_its_bytes() {
-        let counter = IntCounter::new("sent", "sent").unwrap();
+        let counter = copy::Counter::new(IntCounter::new("sent", "sent").unwrap());
         let (mut client, from_client) = duplex(64);
         let (to_upstream, mut upstream) = duplex(64);
         let carrying = one_way(
