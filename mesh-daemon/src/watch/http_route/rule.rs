@@ -156,9 +156,7 @@ fn target(backend: &Backend, namespace: &str) -> BackendTarget {
     let kind = backend.kind.as_deref().unwrap_or("Service");
     if !group.is_empty() || kind != "Service" {
         let of = if group.is_empty() { "the core group" } else { group };
-        return BackendTarget::InvalidKind(format!(
-            "`kind` {kind} of {of} is no backend here; name a Service"
-        ));
+        return BackendTarget::InvalidKind(format!("`kind` {kind} of {of} is no backend here; name a Service"));
     }
     let Some(port) = backend.port else {
         return BackendTarget::InvalidKind("`port` is missing: a Service needs one".to_owned());
