@@ -57,6 +57,11 @@ pub const COPY_BUFFERS_KEPT: usize = 128;
 /// Time for an HTTP/1 client to send its next request head, idle time included (hyper has one timer for both). Long, because closing an
 /// idle connection that the server would have kept races with the next request.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a client that still sends a request's body, after an answer that did not wait for it, is listened to before its connection is closed: long
+/// enough to get the answer and stop, or to send what a pod sends in a second; Envoy's `delayed_close_timeout` has the same default.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that are thrown away at once meanwhile: a few packets, so that little is allocated for what mostly is nothing.
+pub const LINGER_BYTES: usize = 16 * 1024;
 /// Bytes of an HTTP/1 read buffer, which bounds a message head: what hyper itself allows, above what common servers accept.
 pub const HTTP1_BUFFER_BYTES: usize = 400 * 1024;
 /// Header fields in one HTTP/1 message; common servers allow 100.

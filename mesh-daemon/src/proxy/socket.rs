@@ -13,9 +13,9 @@ use std::{
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{io::Interest, net::TcpStream};
+use tokio::{io::Interest, net::TcpStream, time::timeout};
 
-use super::bounds::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
+use super::bounds::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, LINGER, LINGER_BYTES};
 
 /// No Nagle delay, and keepalive that finds the dead.
 pub(super) fn tune(socket: &TcpStream) -> io::Result<()> {
@@ -35,6 +35,27 @@ pub(super) fn reset_on_close(socket: &TcpStream) {
 /// Makes the coming close an orderly one again.
 pub(super) fn end_in_order(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(None);
+}
+
+/// Whether the coming close is an orderly one.
+pub(super) fn ends_in_order(socket: &TcpStream) -> bool {
+    SockRef::from(socket).linger().is_ok_and(|linger| linger.is_none())
+}
+
+/// Reads on, for [`LINGER`] at most, until the peer has ended too. Closing over bytes that nobody has read is a reset, and the peer then loses what it has
+/// not read yet: the last answer (RFC 9112, 9.6).
+pub(super) async fn linger(socket: &TcpStream) {
+    let rest = async {
+        let mut scrap = vec![0; LINGER_BYTES];
+        while socket.readable().await.is_ok() {
+            match socket.try_read(&mut scrap) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
+                _ => {}
+            }
+        }
+    };
+    let _ = timeout(LINGER, rest).await;
 }
 
 /// Sends a FIN after everything written so far.

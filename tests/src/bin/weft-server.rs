@@ -13,6 +13,7 @@ use std::{
 use anyhow::Result;
 use bytes::Bytes;
 use clap::Parser;
+use futures_util::StreamExt as _;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, body::Frame, body::Incoming, header::HeaderName,
@@ -207,7 +208,7 @@ async fn respond(args: &Args, peer: SocketAddr, request: Request<Incoming>) -> R
         .get("content-type")
         .is_some_and(|value| value == "application/grpc")
     {
-        return Ok(with_asked_headers(grpc(args, behaviour.grpc_status), &head));
+        return Ok(with_asked_headers(grpc(args, behaviour), &head));
     }
     let answer = if head.headers.contains_key("x-echo") {
         echoed(args, peer, &head, &asked)
@@ -280,16 +281,21 @@ fn in_two(code: StatusCode, answer: String, pause: Duration, cut: bool) -> Respo
     response
 }
 
-/// One message, the pod's name, and the status after it; a bad status alone (gRPC over HTTP/2, "Trailers-Only").
-fn grpc(args: &Args, code: u8) -> Response<Body> {
+/// One message, the pod's name, and after the pause between head and body the status; a bad status alone (gRPC over HTTP/2, "Trailers-Only").
+fn grpc(args: &Args, behaviour: Behaviour) -> Response<Body> {
+    let code = behaviour.grpc_status;
     let mut response = if code == 0 {
         let name = args.name.as_bytes();
         let length = u32::try_from(name.len()).unwrap_or_default().to_be_bytes();
         let message = [&[0], &length[..], name].concat();
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", 0.into());
-        let frames = [Ok(Frame::data(Bytes::from(message))), Ok(Frame::trailers(trailers))];
-        Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames))))
+        let message = futures_util::stream::iter([Ok(Frame::data(Bytes::from(message)))]);
+        let status = futures_util::stream::once(async move {
+            tokio::time::sleep(Duration::from_millis(behaviour.body_delay_ms)).await;
+            Ok(Frame::trailers(trailers))
+        });
+        Response::new(BodyExt::boxed(StreamBody::new(Box::pin(message.chain(status)))))
     } else {
         let mut response = text(String::new());
         response.headers_mut().insert("grpc-status", u16::from(code).into());

@@ -35,6 +35,7 @@ pub(in crate::proxy) async fn serve(
     early: Option<Early>,
 ) {
     let Accepted { socket, place, .. } = accepted;
+    let held = Rc::clone(&place);
     let mut drain = worker.drain.clone();
     let worker = Rc::clone(worker);
     let begun = Rc::new(Notify::new());
@@ -80,9 +81,13 @@ pub(in crate::proxy) async fn serve(
         // after a half-close nobody reads, so nobody else would see that the client is gone for good
         () = socket::reset(&watched) => return,
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a client's HTTP connection broke off");
+    match result {
+        Err(error) => tracing::debug!(%error, "a client's HTTP connection broke off"),
+        // not one that was upgraded and goes on
+        Ok(()) if socket::ends_in_order(&watched) => socket::linger(&watched).await,
+        Ok(()) => {}
     }
+    drop(held);
 }
 
 /// Waits for the drain, and then for the connection's first request: hyper would close a connection without one unanswered, and the client

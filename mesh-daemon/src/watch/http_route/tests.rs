@@ -220,7 +220,7 @@ fn backends_are_read_whole() {
     assert_eq!(read.backends[1], with_filter);
     for (backend, words) in read.backends[2..]
         .iter()
-        .zip(["Bucket", "[3].port` is missing", "65536"])
+        .zip(["Bucket", "`port` is missing", "65536"])
     {
         let BackendTarget::InvalidKind(sentence) = &backend.target else {
             panic!("{backend:?}");

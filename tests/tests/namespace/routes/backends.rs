@@ -1,6 +1,6 @@
 //! Which backend takes a request.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::{Result, ensure};
 use mesh_tests::{
@@ -133,6 +133,25 @@ fn a_backends_port_is_the_services_whatever_the_client_asked() {
             })?;
             let pods = by_pod(shop, &load, 9)?;
             ensure!(pods == [(expected.to_owned(), 9)].into(), "{port}: {pods:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_backend_that_has_the_other_family_alone_is_reached_by_that() {
+    routed(|shop| {
+        for (number, is_kept) in [(1, IpAddr::is_ipv4 as fn(&IpAddr) -> bool), (2, IpAddr::is_ipv6)] {
+            let mut one = service(shop, "one-family", number, &["web-2"])?;
+            one.ips.retain(is_kept);
+            one.endpoints.retain(is_kept);
+            shop.services.insert("one-family".to_owned(), one);
+            shop.publish()?;
+            apply(shop, &route("[{name: one-family, port: 80}]"))?;
+            for target in WEB {
+                let pods = by_pod(shop, &Load::fresh(Version::Http1, target), 9)?;
+                ensure!(pods == [("web-2".to_owned(), 9)].into(), "{target}: {pods:?}");
+            }
         }
         Ok(())
     });

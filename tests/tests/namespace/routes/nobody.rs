@@ -1,13 +1,14 @@
 //! Requests that a route leads to nobody.
 
 use anyhow::{Result, ensure};
+use hyper::Method;
 use mesh_tests::{
     announce::Announce as _,
     client::{Load, Version},
     shop::Shop,
 };
 
-use super::{REASON, WEB, add_service, apply, ask, refused_each_way, routed};
+use super::{REASON, WEB, add_service, apply, ask, each_way, refused_each_way, routed};
 
 /// Answers from which a share of a half is judged.
 const ANSWERS: u32 = 200;
@@ -96,4 +97,30 @@ fn half(shop: &Shop, path: &str, status: u16, reason: &str) -> Result<()> {
         "{path}: {refused} of {ANSWERS} were refused"
     );
     Ok(())
+}
+
+/// A body that neither buffers nor windows on the way take in whole.
+const LARGE_BYTES: usize = 8 << 20;
+
+#[test]
+fn an_answer_of_the_mesh_arrives_while_the_client_still_sends() {
+    routed(|shop| {
+        apply(shop, ROUTE)?;
+        for (path, status, reason) in [("/elsewhere", 404, "no_route"), ("/none", 500, "route_no_backend")] {
+            for load in each_way(WEB, path) {
+                let load = load.method(Method::POST).body(vec![b'a'; LARGE_BYTES]);
+                for _ in 0..3 {
+                    let answer = ask(shop, &load).map_err(|error| error.root_cause().to_string());
+                    let found = answer.as_ref().map(|answer| (answer.status, answer.header(REASON)));
+                    ensure!(
+                        found == Ok((status, reason)),
+                        "{path} over {:?} to {}: {found:?}",
+                        load.version,
+                        load.target
+                    );
+                }
+            }
+        }
+        Ok(())
+    });
 }

@@ -10,7 +10,7 @@ use mesh_tests::{
 };
 use serde_json::json;
 
-use super::{WEB, add_service, apply, ask, routed};
+use super::{RULE, WEB, add_service, apply, ask, routed, settle};
 
 /// Retries by what became of them.
 const RETRIES: &str = "weft_retries_total";
@@ -33,7 +33,7 @@ spec:
       retry: {codes: [503], attempts: 2, backoff: 1h}
       backendRefs: *one
     - matches: [{path: {value: /slow}}]
-      timeouts: {backendRequest: 300ms}
+      timeouts: {backendRequest: 1s}
       retry: {attempts: 1, backoff: 1ms}
       backendRefs: *one
     - matches: [{path: {value: /none}}]
@@ -41,7 +41,30 @@ spec:
     - matches: [{path: {value: /weft.test.Echo}}]
       retry: {attempts: 100, backoff: 100ms}
       backendRefs: *one
+    - matches: [{path: {value: /codes-of-policy}}]
+      retry: {attempts: 2, backoff: 1ms}
+      backendRefs: *one
+    - matches: [{path: {value: /split}}]
+      retry: {codes: [503], attempts: 1, backoff: 1ms}
+      backendRefs:
+        - name: pair
+          port: 80
+          filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-rule, value: pair}]}}]
+        - name: other
+          port: 80
+          filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-rule, value: other}]}}]
+---
+# these tests retry more than any budget would let them; nothing else of it is asked for by the rules' own fields
+apiVersion: weft.mesh/v1alpha1
+kind: TrafficPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: web}]
+  retry: {codes: [418], budget: {percent: 100, minRetryRate: {count: 1000000, interval: 1s}}}
 ";
+
+/// Requests of which some surely meet both backends and their failing endpoint: none of 60 does in less than one of 10 million runs (0.75^60).
+const SPLIT_REQUESTS: usize = 60;
 
 /// The route, with all requests to one server.
 fn with_route(story: impl FnOnce(&mut Shop) -> Result<()>) {
@@ -66,7 +89,7 @@ fn tried(shop: &Shop, load: &Load, status: u16, times: u64) -> Result<(u16, u64)
 fn codes_and_attempts_say_what_is_tried_again_and_how_often() {
     with_route(|shop| {
         // path, the server's status and for how many requests; the client's answer and how often the server was asked
-        let cases: [(&str, u16, u64, (u16, u64)); 8] = [
+        let cases: [(&str, u16, u64, (u16, u64)); 10] = [
             ("/two", 503, 1, (200, 2)),
             ("/two", 503, 2, (200, 3)),
             ("/two", 503, 3, (503, 3)),
@@ -75,6 +98,9 @@ fn codes_and_attempts_say_what_is_tried_again_and_how_often() {
             ("/default", 429, 1, (200, 2)),
             ("/default", 503, 2, (503, 2)),
             ("/none", 503, 1, (503, 1)),
+            // what the rule does not say is the policy's, and what it says is not
+            ("/codes-of-policy", 418, 2, (200, 3)),
+            ("/two", 418, 1, (418, 1)),
         ];
         for (path, status, times, expected) in cases {
             for target in WEB {
@@ -124,7 +150,7 @@ fn a_pause_that_is_longer_than_the_time_left_is_not_begun() {
 fn an_attempt_that_takes_too_long_is_tried_again() {
     with_route(|shop| {
         for version in [Version::Http1, Version::Http2] {
-            shop.behave("web-1", &json!({"delay_ms": 5000, "times": 1}))?;
+            shop.behave("web-1", &json!({"delay_ms": 8000, "times": 1}))?;
             let answer = ask(shop, &Load::fresh(version, WEB[0]).path("/slow"))?;
             ensure!(answer.status == 200 && answer.text() == "web-1", "{answer:?}");
         }
@@ -147,6 +173,27 @@ fn a_grpc_call_that_nobody_took_is_tried_until_somebody_does() {
             let answer = call.join().ok().context("the call panicked")??;
             ensure!(answer.grpc_status() == Some(0), "{answer:?}");
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_retry_stays_in_the_backend_and_goes_to_another_endpoint() {
+    with_route(|shop| {
+        add_service(shop, "pair", 2, &["web-1", "web-2"])?;
+        add_service(shop, "other", 3, &["web-3"])?;
+        settle(shop)?;
+        shop.behave("web-1", &json!({"status": 503}))?;
+        let before = shop.served("web-1")?;
+        for _ in 0..SPLIT_REQUESTS {
+            let answer = ask(shop, &Load::fresh(Version::Http1, WEB[0]).path("/split"))?;
+            let (backend, pod) = (answer.header(RULE), answer.text());
+            ensure!(
+                answer.status == 200 && matches!((backend, pod.as_str()), ("pair", "web-2") | ("other", "web-3")),
+                "{answer:?}"
+            );
+        }
+        ensure!(shop.served("web-1")? > before, "nothing was ever retried");
         Ok(())
     });
 }

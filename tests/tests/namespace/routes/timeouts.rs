@@ -1,16 +1,23 @@
-//! `timeouts` of a rule: before the head an answer of the mesh, after it a body that nobody can take for a whole one.
+//! `timeouts` of a rule: before the head an answer of the mesh, after it a body that nobody can take for a whole one; none for what is upgraded.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    net::{Ipv6Addr, TcpListener, TcpStream},
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
+use hyper::Method;
 use mesh_tests::{
-    client::{self, AFTER_HEAD, Load, Version},
+    bench::Netns,
+    client::{self, AFTER_HEAD, Answer, Load, Version},
     shop::Shop,
     tcp,
 };
 use serde_json::{Value, json};
 
-use super::{WEB, add_service, apply, ask, refused, refused_call, routed};
+use super::{REASON, WEB, add_service, apply, ask, each_way, refused, routed, service, settle};
 
 const ROUTE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -20,13 +27,13 @@ spec:
   parentRefs: [{group: '', kind: Service, name: web}]
   rules:
     - matches: [{path: {value: /request}}]
-      timeouts: {request: 300ms}
+      timeouts: {request: 1s}
       backendRefs: &one [{name: one, port: 80}]
     - matches: [{path: {value: /backend}}]
-      timeouts: {backendRequest: 300ms}
+      timeouts: {backendRequest: 1s}
       backendRefs: *one
     - matches: [{path: {value: /both}}]
-      timeouts: {request: 30s, backendRequest: 300ms}
+      timeouts: {request: 30s, backendRequest: 1s}
       backendRefs: *one
     - matches: [{path: {value: /none}}]
       timeouts: {request: 0s, backendRequest: 0s}
@@ -47,12 +54,12 @@ spec:
 
 /// A server that is much later than the timeouts, and than a busy machine.
 fn late() -> Value {
-    json!({"delay_ms": 5000})
+    json!({"delay_ms": 8000})
 }
 
 /// A server that sends half of its answer, and the rest much later than the timeouts.
 fn late_in_the_body() -> Value {
-    json!({"body_delay_ms": 5000})
+    json!({"body_delay_ms": 8000})
 }
 
 /// The route, with all requests to one server.
@@ -64,19 +71,46 @@ fn with_route(story: impl FnOnce(&mut Shop) -> Result<()>) {
     });
 }
 
+/// Requests to all timeouts in each version and family, gRPC calls last, asked all at once: each takes as long as its timeout.
+fn each_timeout(shop: &Shop, check: impl Fn(&Load, Result<Answer>) -> Result<()> + Sync) -> Result<()> {
+    let paths = ["/request", "/backend", "/both"];
+    let plain = paths.iter().flat_map(|path| each_way(WEB, path));
+    // `web-1` and a newline
+    let sized = plain.clone().map(|load| load.header("answer-content-length", "6"));
+    let calls = paths
+        .iter()
+        .flat_map(|path| WEB.map(|target| Load::grpc(target).path(path)));
+    let loads: Vec<_> = plain.chain(sized).chain(calls).collect();
+    let netns = &shop.client.netns;
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = loads
+            .iter()
+            .map(|load| (load, scope.spawn(|| client::ask(netns, load))))
+            .collect();
+        for (load, answer) in asked {
+            let answer = answer.join().map_err(|_| anyhow::anyhow!("{load:?} panicked"))?;
+            check(load, answer)?;
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn before_the_head_the_mesh_answers_504() {
     with_route(|shop| {
         shop.behave("web-1", &late())?;
-        for path in ["/request", "/backend", "/both"] {
-            for target in WEB {
-                for version in [Version::Http1, Version::Http2] {
-                    refused(shop, &Load::fresh(version, target).path(path), 504, "timeout")?;
-                }
-                refused_call(shop, &Load::grpc(target).path(path), 4, "timeout")?;
-            }
-        }
-        Ok(())
+        each_timeout(shop, |load, answer| {
+            let answer = answer?;
+            let expected = match load.method {
+                Method::POST => (200, Some(4)),
+                _ => (504, None),
+            };
+            ensure!(
+                (answer.status, answer.grpc_status()) == expected && answer.header(REASON) == "timeout",
+                "{load:?}: {answer:?}"
+            );
+            Ok(())
+        })
     });
 }
 
@@ -98,21 +132,10 @@ fn a_timeout_of_0_is_none_also_where_a_policy_has_one() {
 fn after_the_head_the_body_is_visibly_cut() {
     with_route(|shop| {
         shop.behave("web-1", &late_in_the_body())?;
-        for path in ["/request", "/backend", "/both"] {
-            for target in WEB {
-                for version in [Version::Http1, Version::Http2] {
-                    let load = Load::fresh(version, target).path(path);
-                    // `web-1` and a newline
-                    for load in [load.clone(), load.header("answer-content-length", "6")] {
-                        match client::ask(&shop.client.netns, &load) {
-                            Err(error) if error.to_string() == format!("{AFTER_HEAD} 200 OK") => {}
-                            other => anyhow::bail!("{load:?}: {other:?}"),
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
+        each_timeout(shop, |load, answer| match answer {
+            Err(error) if error.to_string() == format!("{AFTER_HEAD} 200 OK") => Ok(()),
+            other => anyhow::bail!("{load:?}: {other:?}"),
+        })
     });
 }
 
@@ -151,6 +174,57 @@ fn a_cut_body_of_http_1_ends_without_its_last_chunk_or_short_and_by_a_reset() {
             ensure!(!body.contains("0\r\n\r\n"), "{text:?}");
             ensure!(!in_order, "the connection of {text:?} ended in order");
         }
+        Ok(())
+    });
+}
+
+/// Where [`switching_server`] listens.
+const SWITCH_PORT: u16 = 8091;
+
+/// A server that switches one connection to a protocol that echoes, whatever it is asked.
+fn switching_server(pod: &Netns) -> Result<JoinHandle<std::io::Result<()>>> {
+    let listener = pod.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, SWITCH_PORT)))??;
+    Ok(std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")?;
+        std::io::copy(&mut stream.try_clone()?, &mut stream)?;
+        Ok(())
+    }))
+}
+
+/// What comes up to the empty line.
+fn head(stream: &mut TcpStream) -> std::io::Result<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.extend_from_slice(&byte);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+#[test]
+fn an_upgraded_connection_has_no_timeout() {
+    with_route(|shop| {
+        let server = switching_server(&shop.server("web-1")?.pod.netns)?;
+        let mut one = service(shop, "one", 1, &["web-1"])?;
+        one.ports[0].target = SWITCH_PORT;
+        shop.services.insert("one".to_owned(), one);
+        shop.publish()?;
+        settle(shop)?;
+        let mut stream = tcp::connect(&shop.client.netns, WEB[0])?;
+        stream.write_all(b"GET /both HTTP/1.1\r\nhost: web\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")?;
+        let head = head(&mut stream)?;
+        ensure!(head.starts_with("HTTP/1.1 101 "), "{head:?}");
+        ensure!(tcp::echo(&mut stream, b"before")? == b"before");
+        // longer than the rule's timeout
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let end = tcp::read_to_end(&mut stream)?;
+        ensure!(end == tcp::End::Silent, "{end:?}");
+        stream.set_read_timeout(Some(tcp::TIMEOUT))?;
+        ensure!(tcp::echo(&mut stream, b"after")? == b"after");
+        drop(stream);
+        server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
         Ok(())
     });
 }
