@@ -186,14 +186,16 @@ impl Sending<'_> {
             metrics.retried(upstream, end, Retried::NoTime);
             return None;
         }
+        // asked before the budget is: that must not pay for what is not sent
+        if !self.retries.is_possible() {
+            metrics.retried(upstream, end, Retried::BodyTooLarge);
+            return None;
+        }
         if !self.plan.may_retry() {
             metrics.retried(upstream, end, Retried::BudgetExhausted);
             return None;
         }
-        let Some(next) = self.retries.again() else {
-            metrics.retried(upstream, end, Retried::BodyTooLarge);
-            return None;
-        };
+        let next = self.retries.again()?;
         metrics.retried(upstream, end, Retried::Sent);
         sleep(pause).await;
         if !chooser.has_untried() {
