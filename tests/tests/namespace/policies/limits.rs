@@ -1,7 +1,10 @@
 //! `limits`: what is beyond one is answered at once, while what is under way goes on.
 
 use anyhow::{Result, ensure};
-use mesh_tests::shop::{Shop, WEB4};
+use mesh_tests::{
+    client::{Load, Version},
+    shop::{Shop, WEB4},
+};
 
 use super::{
     Held, ask, counter, counts, get, is_servers, obey, one_server, refused, sequence, tally, without_idle_connections,
@@ -60,10 +63,16 @@ fn connections_of_the_service_and_of_each_endpoint() {
 #[test]
 fn one_connection_is_enough_for_one_request_at_a_time() {
     one_server(|shop| {
-        without_idle_connections(shop)?;
-        obey(shop, &["limits: {maxConnections: 1}"])?;
-        let answers = sequence(shop, &get(), 60)?;
-        ensure!(tally(&answers).keys().eq(["web-1"].iter()), "{:?}", tally(&answers));
+        for version in [Version::Http1, Version::Http2] {
+            without_idle_connections(shop)?;
+            obey(shop, &["limits: {maxConnections: 1}"])?;
+            let answers = sequence(shop, &Load::fresh(version, WEB4), 60)?;
+            ensure!(
+                tally(&answers).keys().eq(["web-1"].iter()),
+                "{version:?}: {:?}",
+                tally(&answers)
+            );
+        }
         Ok(())
     });
 }
