@@ -70,7 +70,7 @@ struct Kept {
 
 /// The one HTTP/2 connection of a key. A burst of streams joins one dial and shares its end, be it a failure: if each dialled again for
 /// itself, the last would wait for all the others.
-struct Slot {
+pub(super) struct Slot {
     sender: RefCell<Option<(http2::SendRequest<Outgoing>, SharedPermit)>>,
     /// The dial under way; weak, because a dial that nobody waits for ends.
     dial: RefCell<Option<WeakShared<Dialling>>>,
