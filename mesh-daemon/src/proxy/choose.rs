@@ -1,7 +1,7 @@
 //! Which endpoint an attempt goes to: the balancer's choice among those that breakers and limits let through. An [`Attempt`] is the right to try it, and
 //! learns once how that went.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use hyper::HeaderMap;
 
@@ -62,6 +62,21 @@ struct At {
 pub(super) struct ConnectionPermit {
     _service: Permit,
     _endpoint: Permit,
+}
+
+/// A permit that is given back by whoever ends the connection first: its last user, or the task that carries it and sees it closed a moment later. A client
+/// that has its answer may ask again within that moment, and must find the place free.
+#[derive(Clone)]
+pub(super) struct SharedPermit(Rc<Cell<Option<ConnectionPermit>>>);
+
+impl SharedPermit {
+    pub(super) fn new(permit: Option<ConnectionPermit>) -> Self {
+        Self(Rc::new(Cell::new(permit)))
+    }
+
+    pub(super) fn give_back(&self) {
+        drop(self.0.take());
+    }
 }
 
 impl<'a> Chooser<'a> {

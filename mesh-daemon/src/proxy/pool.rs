@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     Worker,
     bounds::{POOL_HTTP2_TOTAL, POOL_IDLE_PER_KEY, POOL_IDLE_TIMEOUT, POOL_IDLE_TOTAL, POOL_SWEEP_INTERVAL},
-    choose::{Attempt, ConnectionPermit},
+    choose::{Attempt, ConnectionPermit, SharedPermit},
     dial::{self, Source},
     http::{client, replay::Outgoing},
     identify::Connection,
@@ -64,13 +64,14 @@ pub(super) struct Idle {
 struct Kept {
     sender: http1::SendRequest<Outgoing>,
     socket: Arc<TcpStream>,
+    permit: SharedPermit,
     since: Instant,
 }
 
 /// The one HTTP/2 connection of a key. A burst of streams joins one dial and shares its end, be it a failure: if each dialled again for
 /// itself, the last would wait for all the others.
-struct Slot {
-    sender: RefCell<Option<http2::SendRequest<Outgoing>>>,
+pub(super) struct Slot {
+    sender: RefCell<Option<(http2::SendRequest<Outgoing>, SharedPermit)>>,
     /// The dial under way; weak, because a dial that nobody waits for ends.
     dial: RefCell<Option<WeakShared<Dialling>>>,
     used: Cell<Instant>,
@@ -94,7 +95,16 @@ pub(super) struct Fresh {
     /// The socket.
     pub(super) socket: Arc<TcpStream>,
     /// Held as long as the connection lives.
-    pub(super) permit: Option<ConnectionPermit>,
+    pub(super) permit: SharedPermit,
+}
+
+impl Fresh {
+    pub(super) fn new(socket: Arc<TcpStream>, permit: Option<ConnectionPermit>) -> Self {
+        Self {
+            socket,
+            permit: SharedPermit::new(permit),
+        }
+    }
 }
 
 /// A connection lent for one request.
@@ -103,6 +113,7 @@ pub(super) enum Lease {
     Http1 {
         sender: http1::SendRequest<Outgoing>,
         socket: Arc<TcpStream>,
+        permit: SharedPermit,
         key: Key,
         pool: Weak<RefCell<Idle>>,
         worker: Rc<Worker>,
@@ -110,6 +121,7 @@ pub(super) enum Lease {
     /// HTTP/2: shared.
     Http2 {
         sender: http2::SendRequest<Outgoing>,
+        slot: Rc<Slot>,
         _stream: Rc<()>,
     },
 }
@@ -130,7 +142,7 @@ impl Pool {
         let permit = to.connection()?;
         let socket = dial::connect(worker, client.client.ip(), &to.candidate, until).await?;
         to.dialled(worker);
-        Self::http1_over(worker, client, to, Fresh { socket, permit }).await
+        Self::http1_over(worker, client, to, Fresh::new(socket, permit)).await
     }
 
     /// A connection for one HTTP/1 request over a socket that is already connected.
@@ -140,12 +152,13 @@ impl Pool {
         to: &Attempt,
         fresh: Fresh,
     ) -> Result<Lease, NoConnection> {
-        let socket = Arc::clone(&fresh.socket);
+        let (socket, permit) = (Arc::clone(&fresh.socket), fresh.permit.clone());
         let sender = client::http1(fresh).await?;
         let pool = Rc::downgrade(&worker.pool.http1);
         Ok(Lease::Http1 {
             sender,
             socket,
+            permit,
             key: key(client, &to.candidate),
             pool,
             worker: Rc::clone(worker),
@@ -166,6 +179,8 @@ impl Pool {
         };
         let slot = worker.pool.slot(&worker.shared.metrics, key, POOL_HTTP2_TOTAL);
         slot.used.set(Instant::now());
+        // before the wait: whoever ends meanwhile is not the last
+        let stream = Rc::clone(&slot.streams);
         let sender = match slot.open(&worker.shared.metrics) {
             Some(sender) => sender,
             None => timeout_at(until, slot.dial(worker, client.client.ip(), to, early))
@@ -174,7 +189,8 @@ impl Pool {
         };
         Ok(Lease::Http2 {
             sender,
-            _stream: Rc::clone(&slot.streams),
+            _stream: stream,
+            slot,
         })
     }
 
@@ -196,13 +212,19 @@ impl Pool {
 
     fn take(&self, worker: &Rc<Worker>, key: &Key) -> Option<Lease> {
         loop {
-            let Kept { sender, socket, since } = self.http1.borrow_mut().take(key)?;
+            let Kept {
+                sender,
+                socket,
+                permit,
+                since,
+            } = self.http1.borrow_mut().take(key)?;
             worker.shared.metrics.pool_idle.dec();
             if since.elapsed() < POOL_IDLE_TIMEOUT && sender.is_ready() && socket::is_idle(&socket) {
                 let pool = Rc::downgrade(&self.http1);
                 return Some(Lease::Http1 {
                     sender,
                     socket,
+                    permit,
                     key: key.clone(),
                     pool,
                     worker: Rc::clone(worker),
@@ -244,11 +266,12 @@ impl Lease {
     /// idle for one client, it would keep all others out.
     pub(super) fn give_back(self, is_crowded: bool) {
         if is_crowded {
-            return;
+            return self.close();
         }
         let Self::Http1 {
             mut sender,
             socket,
+            permit,
             key,
             pool,
             worker,
@@ -271,11 +294,22 @@ impl Lease {
                     Kept {
                         sender,
                         socket,
+                        permit,
                         since: Instant::now(),
                     },
                 );
             }
         });
+    }
+}
+
+impl Lease {
+    /// Closes the connection and gives back its place; one that others still use stays.
+    fn close(self) {
+        match self {
+            Self::Http1 { permit, .. } => permit.give_back(),
+            Self::Http2 { slot, .. } => slot.close_if_last(),
+        }
     }
 }
 
@@ -333,14 +367,24 @@ impl Slot {
         }
     }
 
+    /// Closes the connection, if the stream that ends now is the only one.
+    fn close_if_last(&self) {
+        // one is the slot's own
+        if Rc::strong_count(&self.streams) == 2
+            && let Some((_, permit)) = self.sender.borrow_mut().take()
+        {
+            permit.give_back();
+        }
+    }
+
     /// The connection, if it is still open.
     fn open(&self, metrics: &Metrics) -> Option<http2::SendRequest<Outgoing>> {
         let mut kept = self.sender.borrow_mut();
-        if kept.as_ref()?.is_closed() {
+        if kept.as_ref()?.0.is_closed() {
             metrics.stale("when_taken");
             *kept = None;
         }
-        kept.clone()
+        kept.as_ref().map(|(sender, _)| sender.clone())
     }
 
     /// Joins the dial under way, or begins one. It has a bound of its own: those who join it later have more time than who began it.
@@ -359,13 +403,15 @@ impl Slot {
         let dial = async move {
             let fresh = match early {
                 Some(fresh) => fresh,
-                None => Fresh {
-                    permit: permit?,
-                    socket: dial::connect(&worker, client, &to, dial::deadline()).await?,
-                },
+                None => {
+                    let permit = permit?;
+                    let socket = dial::connect(&worker, client, &to, dial::deadline()).await?;
+                    Fresh::new(socket, permit)
+                }
             };
+            let permit = fresh.permit.clone();
             let sender = client::http2(fresh).await?;
-            *slot.sender.borrow_mut() = Some(sender.clone());
+            *slot.sender.borrow_mut() = Some((sender.clone(), permit));
             Ok(sender)
         };
         let dial = dial.boxed_local().shared();
@@ -383,7 +429,11 @@ impl Slot {
     fn is_over(&self) -> bool {
         let idle = Rc::strong_count(&self.streams) == 1 && self.dialling().is_none();
         idle && (self.used.get().elapsed() >= POOL_IDLE_TIMEOUT
-            || self.sender.borrow().as_ref().is_none_or(http2::SendRequest::is_closed))
+            || self
+                .sender
+                .borrow()
+                .as_ref()
+                .is_none_or(|(sender, _)| sender.is_closed()))
     }
 }
 

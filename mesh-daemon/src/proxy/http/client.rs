@@ -146,7 +146,7 @@ pub(in crate::proxy) async fn http1(fresh: Fresh) -> io::Result<http1::SendReque
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "an upstream HTTP/1 connection broke off");
         }
-        drop(permit);
+        permit.give_back();
     });
     Ok(sender)
 }
@@ -170,7 +170,7 @@ pub(in crate::proxy) async fn http2(fresh: Fresh) -> io::Result<http2::SendReque
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an upstream HTTP/2 connection broke off");
         }
-        drop(permit);
+        permit.give_back();
     });
     Ok(sender)
 }

@@ -115,10 +115,10 @@ impl<B> Replayed<B> {
     /// The body for another attempt; the earlier one is cut off with an error, so that its message does not look complete. None if more was
     /// read than is kept, after [`Self::give_up`], and if the client's body broke off.
     pub(super) fn again(&self) -> Option<Replay<B>> {
-        let mut tape = self.tape.borrow_mut();
-        if !tape.keeping || tape.end == Some(End::Broken) {
+        if !self.is_kept() {
             return None;
         }
+        let mut tape = self.tape.borrow_mut();
         tape.attempt += 1;
         tape.repeat = Bytes::copy_from_slice(&tape.kept);
         tape.repeat_trailers = tape.kept_trailers.clone();
@@ -130,6 +130,12 @@ impl<B> Replayed<B> {
             tape: Rc::clone(&self.tape),
             attempt,
         })
+    }
+
+    /// Whether [`Self::again`] gives a body.
+    pub(super) fn is_kept(&self) -> bool {
+        let tape = self.tape.borrow();
+        tape.keeping && tape.end != Some(End::Broken)
     }
 
     /// There will be no further attempt: frees what is kept. The running attempt goes on.

@@ -86,6 +86,15 @@ impl Retries {
         backoff(base.unwrap_or_default(), self.made, random)
     }
 
+    /// Whether [`Self::again`] has anything to give.
+    pub(super) fn is_possible(&self) -> bool {
+        match &self.again {
+            Again::Nothing => false,
+            Again::Unsent(_) => true,
+            Again::Kept(_, handle) => handle.is_kept(),
+        }
+    }
+
     /// The request once more; none if too much of its body is gone.
     pub(super) fn again(&mut self) -> Option<Request<Outgoing>> {
         let request = match std::mem::replace(&mut self.again, Again::Nothing) {

@@ -208,14 +208,16 @@ impl Sending<'_> {
             self.count(Some(end), Retried::NoTime);
             return None;
         }
+        // asked before the budget is: that must not pay for what is not sent
+        if !self.retries.is_possible() {
+            self.count(Some(end), Retried::BodyTooLarge);
+            return None;
+        }
         if !self.plan.may_retry() {
             self.count(Some(end), Retried::BudgetExhausted);
             return None;
         }
-        let Some(next) = self.retries.again() else {
-            self.count(Some(end), Retried::BodyTooLarge);
-            return None;
-        };
+        let next = self.retries.again()?;
         sleep(pause).await;
         self.times.connected_by = dial::deadline();
         if !chooser.has_untried() {

@@ -1,14 +1,10 @@
 //! `loadBalancer`: where requests go. What is drawn at random fails a good daemon about as often as the comment beside it says.
 
 use anyhow::{Result, ensure};
-use mesh_tests::{
-    client::Tally,
-    load::{self, Amount},
-    shop::Shop,
-};
+use mesh_tests::shop::Shop;
 use serde_json::json;
 
-use super::{WELL, counted, get, obey, sequence, tally};
+use super::{WELL, counted, crowd, get, obey, sequence, tally};
 use crate::{all_answered, captured};
 
 #[test]
@@ -71,18 +67,8 @@ fn weigh(shop: &Shop, name: &str, weight: Option<&str>) -> Result<()> {
     shop.objects.pod(&manifest)
 }
 
-/// Requests under way at the same time, in [`crowd`].
-const CROWD: usize = 6;
-
-/// Requests of so many clients at once.
-fn crowd(shop: &Shop, requests: u64) -> Result<Tally> {
-    let amount = Amount {
-        requests: Some(requests),
-        duration: None,
-        concurrency: CROWD,
-    };
-    shop.client.netns.inside(|| load::run(&get(), amount))?
-}
+/// Requests under way at the same time.
+const CROWD: u64 = 6;
 
 /// A server that takes 300 ms gets a third of round robin's requests; by those who look at the load, one while the others serve hundreds. No timing: slower
 /// machines make all of them slower.
@@ -92,7 +78,7 @@ fn a_slow_server_gets_less_where_the_load_counts() {
         shop.behave("web-2", &json!({"delay_ms": 300}))?;
         for kind in ["LeastRequest", "PowerOfTwoChoices", "PeakEwma"] {
             obey(shop, &[&format!("loadBalancer: {{type: {kind}}}")])?;
-            let (tally, counts) = counted(shop, || crowd(shop, 300))?;
+            let (tally, counts) = counted(shop, || crowd(shop, 300, CROWD))?;
             all_answered(&tally)?;
             ensure!(counts["web-2"] < 50, "{kind}: more than half of its share: {counts:?}");
             ensure!(counts["web-1"] > 50 && counts["web-3"] > 50, "{kind}: {counts:?}");
@@ -101,7 +87,7 @@ fn a_slow_server_gets_less_where_the_load_counts() {
         let (_, counts) = counted(shop, || sequence(shop, &get(), 60))?;
         ensure!(counts["web-2"] < 10, "PeakEwma: {counts:?}");
         obey(shop, &["loadBalancer: {type: RoundRobin}"])?;
-        let (_, counts) = counted(shop, || crowd(shop, 30))?;
+        let (_, counts) = counted(shop, || crowd(shop, 30, CROWD))?;
         ensure!(counts["web-2"] >= 9, "it is the policy that avoids it: {counts:?}");
         shop.behave("web-2", &WELL())
     });

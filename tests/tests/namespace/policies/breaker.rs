@@ -5,14 +5,13 @@ use mesh_tests::{
     bench::{Pod, wait_for},
     client,
     daemon::HANG_GUARD,
-    load::{self, Amount},
     shop::Shop,
 };
 use serde_json::json;
 
 use super::{
-    FOR_EVER, WELL, all_behave, ask, ask_counted, counted, counter, forget, get, is_servers, obey, one_server, refused,
-    sequence, tally,
+    FOR_EVER, WELL, all_behave, ask, ask_counted, counted, counter, crowd, forget, get, is_servers, obey, one_server,
+    refused, sequence, tally,
 };
 use crate::captured;
 
@@ -61,6 +60,23 @@ fn failures_in_a_row_open_it_and_none_else() {
     });
 }
 
+/// However many ask at once, only those fail that were under way when the last of the failures came.
+#[test]
+fn a_crowd_meets_it_no_more_often_than_it_must() {
+    const CROWD: u64 = 8;
+    one_server(|shop| {
+        obey(
+            shop,
+            &[&format!("circuitBreaker: {{failureThreshold: 5, timeout: {FOR_EVER}}}")],
+        )?;
+        shop.behave("web-1", &json!({"status": 500, "delay_ms": 50}))?;
+        let (tally, counts) = counted(shop, || crowd(shop, 200, CROWD))?;
+        ensure!(tally.failed == 200, "{tally:?}");
+        ensure!((5..5 + CROWD).contains(&counts["web-1"]), "{counts:?}");
+        Ok(())
+    });
+}
+
 #[test]
 fn trials_follow_the_timeout_and_enough_of_them_close_it() {
     one_server(|shop| {
@@ -99,7 +115,7 @@ fn trials_follow_the_timeout_and_enough_of_them_close_it() {
 
 #[test]
 fn half_open_it_lets_so_many_through_at_a_time() {
-    const ALL: usize = 6;
+    const ALL: u64 = 6;
     one_server(|shop| {
         let spec = |timeout| {
             format!(
@@ -112,12 +128,7 @@ fn half_open_it_lets_so_many_through_at_a_time() {
         wait_trial(shop)?;
         // long enough for the slowest machine to ask six times within it
         shop.behave("web-1", &json!({"delay_ms": 3000}))?;
-        let amount = Amount {
-            requests: Some(ALL as u64),
-            duration: None,
-            concurrency: ALL,
-        };
-        let (tally, counts) = counted(shop, || shop.client.netns.inside(|| load::run(&get(), amount))?)?;
+        let (tally, counts) = counted(shop, || crowd(shop, ALL, ALL))?;
         ensure!(counts["web-1"] == 2 && tally.failed == 4, "{counts:?} {tally:?}");
         ensure!(
             tally.errors.keys().all(|error| error.contains("circuit_open")),

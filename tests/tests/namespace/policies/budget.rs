@@ -1,6 +1,7 @@
 //! `retry.budget`: retries of all requests to a Service together. A shop for each: what was retried is remembered.
 
 use anyhow::{Result, ensure};
+use hyper::Method;
 use mesh_tests::shop::Shop;
 use serde_json::json;
 
@@ -65,6 +66,24 @@ fn the_floor_is_had_in_any_case_and_no_more() {
         mesh_tests::bench::wait_for("a retry in the next window", mesh_tests::daemon::HANG_GUARD, || {
             Ok((retries(shop, 1)? == 1).then_some(()))
         })
+    });
+}
+
+#[test]
+fn a_body_that_is_too_long_to_be_sent_again_costs_no_budget() {
+    one_server(|shop| {
+        shop.behave("web-1", &json!({"status": 503}))?;
+        obey(
+            shop,
+            &[&with(
+                "{percent: 0, interval: 1h, minRetryRate: {count: 1, interval: 1h}}",
+            )],
+        )?;
+        let too_long = get().method(Method::PUT).body(vec![b'x'; 100_000]);
+        ensure!(ask_counted(shop, &too_long)?.1 == 1);
+        let made = retries(shop, 3)?;
+        ensure!(made == 1, "{made} retries, the budget has one");
+        Ok(())
     });
 }
 

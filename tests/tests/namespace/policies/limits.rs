@@ -6,7 +6,9 @@ use mesh_tests::{
     shop::{Shop, WEB4},
 };
 
-use super::{Held, ask, counter, counts, get, is_servers, obey, one_server, refused, sequence, tally};
+use super::{
+    Held, ask, counter, counts, get, is_servers, obey, one_server, refused, sequence, tally, without_idle_connections,
+};
 use crate::captured;
 
 /// Holds as many requests as the limit lets, is refused one more, and served again when they have ended.
@@ -30,22 +32,24 @@ fn reaches(shop: &Shop, spec: &str, allowed: usize, reason: &str) -> Result<()> 
 }
 
 #[test]
-fn of_the_service() {
+fn requests_of_the_service_and_of_each_endpoint() {
     captured(|shop| {
         reaches(shop, "limits: {maxRequests: 2}", 2, "max_requests")?;
-        reaches(shop, "limits: {maxConnections: 4}", 4, "max_connections")
-    });
-}
-
-#[test]
-fn of_each_endpoint() {
-    captured(|shop| {
         reaches(
             shop,
             "limits: {maxRequestsPerEndpoint: 1}",
             3,
             "max_requests_per_endpoint",
-        )?;
+        )
+    });
+}
+
+#[test]
+fn connections_of_the_service_and_of_each_endpoint() {
+    captured(|shop| {
+        without_idle_connections(shop)?;
+        reaches(shop, "limits: {maxConnections: 4}", 4, "max_connections")?;
+        without_idle_connections(shop)?;
         reaches(
             shop,
             "limits: {maxConnectionsPerEndpoint: 1}",
@@ -55,13 +59,12 @@ fn of_each_endpoint() {
     });
 }
 
-/// Connections that wait in a pool for a next request are not in the way of others.
+/// A connection that has served its request is not in the way of the next one, whichever worker that is of.
 #[test]
 fn one_connection_is_enough_for_one_request_at_a_time() {
     one_server(|shop| {
         for version in [Version::Http1, Version::Http2] {
-            obey(shop, &["limits: {maxConnections: 3}"])?;
-            sequence(shop, &Load::fresh(version, WEB4), 30)?;
+            without_idle_connections(shop)?;
             obey(shop, &["limits: {maxConnections: 1}"])?;
             let answers = sequence(shop, &Load::fresh(version, WEB4), 60)?;
             ensure!(

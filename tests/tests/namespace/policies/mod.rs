@@ -25,8 +25,9 @@ use anyhow::{Context, Result, ensure};
 use mesh_tests::{
     announce::Announce as _,
     bench::{Options, wait_for},
-    client::{self, Answer, Load, Version},
+    client::{self, Answer, Load, Tally, Version},
     daemon::{DaemonOptions, HANG_GUARD},
+    load::{self, Amount},
     metrics::Filter,
     shop::{Shop, WEB4, to_count},
     tcp,
@@ -61,6 +62,12 @@ fn open(server_nodes: &[usize]) -> Result<Shop> {
             Err(error)
         }
     }
+}
+
+/// A daemon of node 1 that has no upstream connection yet: idle ones count as connections, wherever they were opened for.
+fn without_idle_connections(shop: &mut Shop) -> Result<()> {
+    shop.daemons[0] = None;
+    shop.start_daemon(0, &DaemonOptions::default())
 }
 
 /// A TrafficPolicy for Service `web`: the lines of its spec, each field in flow style, and its generation.
@@ -167,6 +174,16 @@ fn sequence(shop: &Shop, load: &Load, requests: usize) -> Result<Vec<String>> {
         })
     };
     (0..requests).map(one).collect()
+}
+
+/// So many requests, by so many clients at once, each on a connection of its own.
+fn crowd(shop: &Shop, requests: u64, clients: u64) -> Result<Tally> {
+    let amount = Amount {
+        requests: Some(requests),
+        duration: None,
+        concurrency: usize::try_from(clients)?,
+    };
+    shop.client.netns.inside(|| load::run(&get(), amount))?
 }
 
 /// How often each came.
