@@ -218,10 +218,7 @@ fn backends_are_read_whole() {
         ..plain(service("other", "v2", 8080), 0)
     };
     assert_eq!(read.backends[1], with_filter);
-    for (backend, words) in read.backends[2..]
-        .iter()
-        .zip(["Bucket", "`port` is missing", "65536"])
-    {
+    for (backend, words) in read.backends[2..].iter().zip(["Bucket", "`port` is missing", "65536"]) {
         let BackendTarget::InvalidKind(sentence) = &backend.target else {
             panic!("{backend:?}");
         };
