@@ -87,12 +87,7 @@ async fn serve(
         transparent: true,
     };
     let (access_log, writer) = access_log(settings, &registry)?;
-    let borders = proxy::Borders {
-        ear: Box::new(Hears(kernel.round_trips())),
-        access_log,
-        ..proxy::Borders::default()
-    };
-    let shared = proxy::Shared::with_borders(&registry, proxy_options, borders);
+    let shared = proxy::Shared::with_borders(&registry, proxy_options, borders(&kernel, access_log));
     let workers = Workers::start(settings.workers, &proxy_options, &shared, &draining)?;
     let views = views::of(snapshots.clone(), Arc::clone(&shared));
     let says_draining = draining.observer();
@@ -137,6 +132,15 @@ fn access_log(
     let (log, writer) =
         proxy::AccessLog::start(registry, std::io::stdout()).context("cannot start the access log's thread")?;
     Ok((Some(log), Some(writer)))
+}
+
+/// What the data path asks of others.
+fn borders(kernel: &bpf::Kernel, access_log: Option<proxy::AccessLog>) -> proxy::Borders {
+    proxy::Borders {
+        ear: Box::new(Hears(kernel.round_trips())),
+        access_log,
+        ..proxy::Borders::default()
+    }
 }
 
 /// The kernel's ear as the proxy asks it.
