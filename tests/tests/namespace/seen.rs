@@ -303,13 +303,13 @@ fn each_request_and_each_connection_leaves_a_line() {
         let mut stream = tcp::connect(&shop.client.netns, (SERVICE_V4, ECHO_PORT).into())?;
         let echoed = tcp::echo(&mut stream, b"hello")?;
         ensure!(echoed == b"hello");
-        drop(stream);
+        let rest = tcp::finish(&mut stream)?;
         let line = logged(shop, "kind", &json!("connection"))?;
         has(
             &line,
             &json!({
                 "protocol": "tcp", "destination": "10.96.0.10:9000", "service": "shop/web", "requestBytes": 5,
-                "responseBytes": 5, "method": null, "status": null, "policy": "shop/web", "sourcePod": "client"
+                "responseBytes": 5 + rest.len(), "outcome": "completed", "method": null, "status": null, "policy": "shop/web", "sourcePod": "client"
             }),
         )
     });

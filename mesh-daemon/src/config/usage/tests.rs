@@ -1,14 +1,13 @@
 //! Command lines in, settings or one sentence out; and the help text against the file beside this one.
 
+mod questions;
+
 use std::{num::NonZeroU32, time::Duration};
 
 use clap::CommandFactory;
 
 use super::*;
-use crate::{
-    config::{AttachMode, OutputFormat},
-    telemetry::LogFormat,
-};
+use crate::{config::AttachMode, telemetry::LogFormat};
 
 const HELP_GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/usage/help.txt");
 
@@ -177,35 +176,6 @@ fn detach_takes_the_kernels_flags_only() {
 }
 
 #[test]
-fn a_service_is_named_as_kubectl_does() {
-    let of = |namespace: &str| crate::ids::ObjectRef::new(namespace, "web");
-    for (line, expected) in [
-        ("routes", Subject::Routes),
-        ("routes -n shop", Subject::RoutesIn("shop".to_owned())),
-        ("routes web", Subject::RoutesOf(of("default"))),
-        ("routes shop/web", Subject::RoutesOf(of("shop"))),
-        ("endpoints web -n shop", Subject::Endpoints(of("shop"))),
-        ("endpoints --namespace=shop web", Subject::Endpoints(of("shop"))),
-        ("policy blog/web -n shop", Subject::Policy(of("blog"))),
-    ] {
-        let invocation = parse(words(line), &host()).unwrap();
-        let Command::Ask(question) = invocation.command else {
-            panic!("{line}");
-        };
-        assert_eq!(question.subject, expected, "{line}");
-        assert_eq!(question.output, OutputFormat::Table);
-        assert_eq!(question.admin_socket, Path::new("/run/weft/admin.sock"));
-    }
-    let json = parse(words("policy web -o json --admin-socket /s"), &host()).unwrap();
-    let expected = Question {
-        subject: Subject::Policy(of("default")),
-        admin_socket: "/s".into(),
-        output: OutputFormat::Json,
-    };
-    assert_eq!(json.command, Command::Ask(Box::new(expected)));
-}
-
-#[test]
 fn where_the_node_name_and_the_log_level_come_from() {
     let variables = Host {
         node_name: Some("from-variable".into()),
@@ -364,13 +334,6 @@ fn what_is_wrong_is_said_in_one_line() {
             &["'xml'", "--log-format", "text, json"],
         ),
         ("detach --route-table 255", &["--route-table 255"]),
-        ("endpoints", &["<SERVICE>"]),
-        ("endpoints Web", &["\"Web\"", "`web` or `shop/web`"]),
-        ("policy shop/a/b", &["\"shop/a/b\"", "namespace/name"]),
-        ("policy Shop/web", &["\"Shop\"", "namespace"]),
-        ("routes -n Shop", &["\"Shop\"", "namespace"]),
-        ("routes -o yaml", &["'yaml'", "--output", "table, json"]),
-        ("routes --workers 1", &["--workers"]),
     ] {
         let text = wrong(line, &host());
         assert!(!text.contains('\n'), "{line}: {text}");
