@@ -83,7 +83,16 @@ fn is_survived(what: &str, fault: impl Fn(&Shop) -> Result<()>) {
         wait_counter(shop, "weft_retries_total", &[("result", "sent")], 1)?;
         let recovery = recovery(&running, since, before)?;
         let samples = running.stop()?;
-        ensure!(samples.errors().is_empty(), "{what}: {:?}", samples.errors());
+        let metrics = shop.metrics()?;
+        let told = |name, label| metrics.by(name, label, &[]);
+        ensure!(
+            samples.errors().is_empty(),
+            "{what}: {:?}; retries {:?} after {:?}; ejections {:?}",
+            samples.errors(),
+            told("weft_retries_total", "result"),
+            told("weft_retries_total", "reason"),
+            told("weft_ejections_total", "reason")
+        );
         ensure!(counter(shop, "weft_retries_total", &[("result", "budget_exhausted")])? == 0);
         report(&format!("{what}: the p99 of before"), before);
         report(&format!("{what}: until it was back"), recovery);
