@@ -143,15 +143,6 @@ fn access_log(
     Ok((Some(log), Some(writer)))
 }
 
-/// What the data path asks of others.
-fn borders(kernel: &bpf::Kernel, access_log: Option<proxy::AccessLog>) -> proxy::Borders {
-    proxy::Borders {
-        ear: Box::new(Hears(kernel.round_trips())),
-        access_log,
-        ..proxy::Borders::default()
-    }
-}
-
 /// The kernel's ear as the proxy asks it.
 struct Hears(bpf::RoundTrips);
 

@@ -25,10 +25,6 @@ use crate::{
 };
 
 /// A body for the client.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most answers are the large one, and each is moved a few times: an allocation costs more"
-)]
 pub(super) enum Body {
     /// From upstream.
     Carried {
