@@ -261,8 +261,8 @@ fn logged(shop: &Shop, field: &str, value: &Value) -> Result<Value> {
     wait_for("a line of the access log", HANG_GUARD, || {
         let output = daemon(shop)?.process.output();
         let lines = output.lines().filter(|line| line.starts_with('{'));
-        let lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        Ok(lines.filter(|line| line[field] == *value).last())
+        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Ok(lines.rfind(|line| line[field] == *value))
     })
 }
 
