@@ -106,7 +106,7 @@ impl Sending<'_> {
             // only now: while no other attempt is under way, this is the answer
             drop(last.take());
             report.attempts += 1;
-            let ended = match self.attempt(attempt, fresh, request).await {
+            let mut ended = match self.attempt(attempt, fresh, request).await {
                 Ok(answer) => Ok(answer),
                 Err(Untaken::Sent(failure)) => Err(failure),
                 Err(Untaken::Whole(whole, failure)) if self.may_pass_on(&chooser) => {
@@ -119,7 +119,7 @@ impl Sending<'_> {
                     Err(failure)
                 }
             };
-            match self.again(&ended, &mut chooser).await {
+            match self.again(&mut ended, &mut chooser).await {
                 Some(next) => (request, last) = (next, Some(ended)),
                 None => return ended,
             }
@@ -170,8 +170,12 @@ impl Sending<'_> {
     }
 
     /// The request once more, after its pause, if what became of it asks for that, it is safe, and there is budget and time.
-    async fn again(&mut self, ended: &Result<Answer, Failure>, chooser: &mut Chooser<'_>) -> Option<Request<Outgoing>> {
-        let end = match ended {
+    async fn again(
+        &mut self,
+        ended: &mut Result<Answer, Failure>,
+        chooser: &mut Chooser<'_>,
+    ) -> Option<Request<Outgoing>> {
+        let end = match &*ended {
             Ok(answer) => Some(self.end_of(&answer.response)),
             Err(failure) => failure.attempt_end(),
         };
@@ -197,6 +201,10 @@ impl Sending<'_> {
         }
         let next = self.retries.again()?;
         metrics.retried(upstream, end, Retried::Sent);
+        if let Ok(answer) = ended {
+            // nobody carries its body: its breaker would never hear of it
+            answer.attempt.settle(self.worker, end);
+        }
         sleep(pause).await;
         if !chooser.has_untried() {
             chooser.forget();
