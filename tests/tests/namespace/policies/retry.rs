@@ -66,6 +66,24 @@ fn a_retry_finds_the_endpoint_that_is_well() {
     });
 }
 
+#[test]
+fn an_answer_that_is_retried_counts_for_the_breaker() {
+    captured(|shop| {
+        shop.behave("web-2", &json!({"status": 500}))?;
+        obey(
+            shop,
+            &[
+                &retry("retryOn: [5xx]"),
+                "circuitBreaker: {failureThreshold: 3, timeout: 1h}",
+            ],
+        )?;
+        let (answers, counts) = counted(shop, || sequence(shop, &get(), 30))?;
+        ensure!(tally(&answers).keys().eq(["web-1", "web-3"].iter()), "{answers:?}");
+        ensure!(counts["web-2"] == 3, "{counts:?}");
+        Ok(())
+    });
+}
+
 /// Time that has passed is at least what the policy says: it may be more on a busy machine, and never less.
 #[test]
 fn the_pause_doubles_and_does_not_outlast_the_request() {
