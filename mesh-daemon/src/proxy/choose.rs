@@ -58,7 +58,7 @@ struct At {
     is_settled: bool,
 }
 
-/// The right to have one connection to an endpoint; held as long as the connection lives.
+/// The right to have one connection to an endpoint in use; one that idles in a pool has none.
 pub(super) struct ConnectionPermit {
     _service: Permit,
     _endpoint: Permit,
@@ -74,8 +74,19 @@ impl SharedPermit {
         Self(Rc::new(Cell::new(permit)))
     }
 
+    /// The connection is not in use any more.
     pub(super) fn give_back(&self) {
         drop(self.0.take());
+    }
+
+    /// The connection is used again, for this attempt.
+    ///
+    /// # Errors
+    /// If as many are in use as may be.
+    pub(super) fn take_again(&self, attempt: &Attempt) -> Result<(), Limit> {
+        let held = self.0.take();
+        self.0.set(if held.is_some() { held } else { attempt.connection()? });
+        Ok(())
     }
 }
 

@@ -121,9 +121,31 @@ pub(super) enum Lease {
     /// HTTP/2: shared.
     Http2 {
         sender: http2::SendRequest<Outgoing>,
-        slot: Rc<Slot>,
-        _stream: Rc<()>,
+        stream: Stream,
     },
+}
+
+/// One stream's part in the connection of a slot. The last one that ends leaves it idle.
+pub(super) struct Stream {
+    slot: Rc<Slot>,
+    _count: Rc<()>,
+}
+
+impl Stream {
+    fn of(slot: Rc<Slot>) -> Self {
+        let count = Rc::clone(&slot.streams);
+        Self { slot, _count: count }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.slot.has_one_stream()
+            && let Some((_, permit)) = &*self.slot.sender.borrow()
+        {
+            permit.give_back();
+        }
+    }
 }
 
 impl Pool {
@@ -136,7 +158,8 @@ impl Pool {
         until: Instant,
     ) -> Result<Lease, NoConnection> {
         let key = key(client, &to.candidate);
-        if !fresh && let Some(lease) = worker.pool.take(worker, &key) {
+        if !fresh && let Some((lease, permit)) = worker.pool.take(worker, &key) {
+            permit.take_again(to)?;
             return Ok(lease);
         }
         let permit = to.connection()?;
@@ -180,18 +203,17 @@ impl Pool {
         let slot = worker.pool.slot(&worker.shared.metrics, key, POOL_HTTP2_TOTAL);
         slot.used.set(Instant::now());
         // before the wait: whoever ends meanwhile is not the last
-        let stream = Rc::clone(&slot.streams);
+        let stream = Stream::of(Rc::clone(&slot));
         let sender = match slot.open(&worker.shared.metrics) {
-            Some(sender) => sender,
+            Some((sender, permit)) => {
+                permit.take_again(to)?;
+                sender
+            }
             None => timeout_at(until, slot.dial(worker, client.client.ip(), to, early))
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
         };
-        Ok(Lease::Http2 {
-            sender,
-            _stream: stream,
-            slot,
-        })
+        Ok(Lease::Http2 { sender, stream })
     }
 
     /// The key's slot; one that nobody else finds if there are `most` already.
@@ -210,7 +232,8 @@ impl Pool {
         slot
     }
 
-    fn take(&self, worker: &Rc<Worker>, key: &Key) -> Option<Lease> {
+    /// With it the permit that it has no longer.
+    fn take(&self, worker: &Rc<Worker>, key: &Key) -> Option<(Lease, SharedPermit)> {
         loop {
             let Kept {
                 sender,
@@ -221,14 +244,15 @@ impl Pool {
             worker.shared.metrics.pool_idle.dec();
             if since.elapsed() < POOL_IDLE_TIMEOUT && sender.is_ready() && socket::is_idle(&socket) {
                 let pool = Rc::downgrade(&self.http1);
-                return Some(Lease::Http1 {
+                let lease = Lease::Http1 {
                     sender,
                     socket,
-                    permit,
+                    permit: permit.clone(),
                     key: key.clone(),
                     pool,
                     worker: Rc::clone(worker),
-                });
+                };
+                return Some((lease, permit));
             }
             worker.shared.metrics.stale("when_taken");
         }
@@ -262,8 +286,8 @@ impl Lease {
         }
     }
 
-    /// The answer has been read to its end: the connection may serve another request. Where connections are at their limit it is closed instead: kept
-    /// idle for one client, it would keep all others out.
+    /// The answer has been read to its end: the connection may serve another request, and is not in use until then. Where connections are at their limit it
+    /// is closed instead, so that idle ones do not come on top.
     pub(super) fn give_back(self, is_crowded: bool) {
         if is_crowded {
             return self.close();
@@ -282,6 +306,7 @@ impl Lease {
         if sender.is_closed() {
             return;
         }
+        permit.give_back();
         // hyper's side of the connection learns of the answer's end a moment after us
         task::spawn("pool", async move {
             if sender.ready().await.is_ok()
@@ -308,7 +333,7 @@ impl Lease {
     fn close(self) {
         match self {
             Self::Http1 { permit, .. } => permit.give_back(),
-            Self::Http2 { slot, .. } => slot.close_if_last(),
+            Self::Http2 { stream, .. } => stream.slot.close_if_last(),
         }
     }
 }
@@ -369,22 +394,27 @@ impl Slot {
 
     /// Closes the connection, if the stream that ends now is the only one.
     fn close_if_last(&self) {
-        // one is the slot's own
-        if Rc::strong_count(&self.streams) == 2
+        if self.has_one_stream()
             && let Some((_, permit)) = self.sender.borrow_mut().take()
         {
             permit.give_back();
         }
     }
 
+    /// Whether the stream that asks is the only one.
+    fn has_one_stream(&self) -> bool {
+        // one is the slot's own
+        Rc::strong_count(&self.streams) == 2
+    }
+
     /// The connection, if it is still open.
-    fn open(&self, metrics: &Metrics) -> Option<http2::SendRequest<Outgoing>> {
+    fn open(&self, metrics: &Metrics) -> Option<(http2::SendRequest<Outgoing>, SharedPermit)> {
         let mut kept = self.sender.borrow_mut();
         if kept.as_ref()?.0.is_closed() {
             metrics.stale("when_taken");
             *kept = None;
         }
-        kept.as_ref().map(|(sender, _)| sender.clone())
+        kept.clone()
     }
 
     /// Joins the dial under way, or begins one. It has a bound of its own: those who join it later have more time than who began it.

@@ -29,7 +29,7 @@ pub struct EndpointsView {
     pub service: ObjectRef,
     /// HTTP requests in flight to all its endpoints, from this node.
     pub requests_in_flight: u32,
-    /// Connections to all its endpoints, open or being opened, idle ones among them, from this node.
+    /// Connections to all its endpoints from this node, in use or being opened; those that idle in pools are not among them.
     pub connections: u32,
     /// By port, then by family.
     pub ports: Vec<PortView>,
@@ -69,7 +69,7 @@ pub struct EndpointView {
     pub requests_in_flight: u32,
     /// Opaque connections open.
     pub opaque_connections: u32,
-    /// All connections, open or being opened, idle ones among them.
+    /// Connections in use or being opened; those that idle in pools are not among them.
     pub connections: u32,
     /// The peak-sensitive moving average of the time to an answer's head, in milliseconds; none before the first answer.
     pub latency_ms: Option<f64>,

@@ -188,12 +188,18 @@ impl hyper::body::Body for Body {
                 end,
                 deadline,
             } => {
-                // looked at first: an endpoint that drips bytes without end would never let it be seen
-                if end.is_some() && deadline.as_mut().is_some_and(|deadline| deadline.poll(cx).is_ready()) {
+                let frame = Pin::new(&mut *incoming).poll_frame(cx);
+                // what is whole is not cut, however late it is read: its head was in time
+                let goes_on = match &frame {
+                    Poll::Pending => true,
+                    Poll::Ready(Some(Ok(_))) => !incoming.is_end_stream(),
+                    Poll::Ready(_) => false,
+                };
+                if goes_on && end.is_some() && deadline.as_mut().is_some_and(|deadline| deadline.poll(cx).is_ready()) {
                     finish(end, Outcome::Timeout);
                     return Poll::Ready(Some(Err(Passed.into())));
                 }
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                let frame = ready!(frame);
                 match &frame {
                     None => finish(end, Outcome::Completed),
                     Some(Err(_)) => finish(end, Outcome::UpstreamReset),

@@ -17,7 +17,7 @@ pub(in crate::proxy) struct EndpointLive {
     pub(in crate::proxy) requests: Gauge,
     /// Opaque connections open, from the choice of the endpoint on. Connections that carry HTTP are not among them.
     pub(in crate::proxy) opaque: Gauge,
-    /// All connections that are open or being opened, idle ones of pools included.
+    /// Connections that are in use or being opened; those that idle in pools are not.
     pub(in crate::proxy) connections: Gauge,
     /// Whether it may be asked.
     pub(in crate::proxy) breaker: Breaker,

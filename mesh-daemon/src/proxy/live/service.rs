@@ -19,7 +19,7 @@ use crate::{
 pub(in crate::proxy) struct ServiceLive {
     /// HTTP requests in flight to its endpoints.
     pub(in crate::proxy) requests: Gauge,
-    /// Connections to its endpoints that are open or being opened, idle ones of pools included.
+    /// Connections to its endpoints that are in use or being opened; those that idle in pools are not.
     pub(in crate::proxy) connections: Gauge,
     /// Of retries of requests that were addressed to it.
     pub(in crate::proxy) budget: Budget,

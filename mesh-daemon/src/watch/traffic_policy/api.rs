@@ -136,13 +136,13 @@ pub struct CircuitBreakerSpec {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = validations(&[rules::SOME_LIMIT])))]
 pub struct LimitsSpec {
-    /// Connections to the whole Service.
+    /// Connections in use to the whole Service; those that idle for the next request do not count.
     #[schemars(extend("minimum" = 1, "maximum" = COUNT_MAX))]
     pub max_connections: Option<i64>,
     /// Requests in flight to the whole Service.
     #[schemars(extend("minimum" = 1, "maximum" = COUNT_MAX))]
     pub max_requests: Option<i64>,
-    /// Connections to each of its endpoints.
+    /// Connections in use to each of its endpoints.
     #[schemars(extend("minimum" = 1, "maximum" = COUNT_MAX))]
     pub max_connections_per_endpoint: Option<i64>,
     /// Requests in flight to each of its endpoints.

@@ -6,9 +6,7 @@ use mesh_tests::{
     shop::{Shop, WEB4},
 };
 
-use super::{
-    Held, ask, counter, counts, get, is_servers, obey, one_server, refused, sequence, tally, without_idle_connections,
-};
+use super::{Held, ask, counter, counts, get, is_servers, obey, one_server, refused, sequence, tally};
 use crate::captured;
 
 /// Holds as many requests as the limit lets, is refused one more, and served again when they have ended.
@@ -47,9 +45,7 @@ fn requests_of_the_service_and_of_each_endpoint() {
 #[test]
 fn connections_of_the_service_and_of_each_endpoint() {
     captured(|shop| {
-        without_idle_connections(shop)?;
         reaches(shop, "limits: {maxConnections: 4}", 4, "max_connections")?;
-        without_idle_connections(shop)?;
         reaches(
             shop,
             "limits: {maxConnectionsPerEndpoint: 1}",
@@ -64,7 +60,6 @@ fn connections_of_the_service_and_of_each_endpoint() {
 fn one_connection_is_enough_for_one_request_at_a_time() {
     one_server(|shop| {
         for version in [Version::Http1, Version::Http2] {
-            without_idle_connections(shop)?;
             obey(shop, &["limits: {maxConnections: 1}"])?;
             let answers = sequence(shop, &Load::fresh(version, WEB4), 60)?;
             ensure!(
@@ -90,5 +85,24 @@ fn a_limit_that_goes_lets_everything_through() {
         super::forget(shop)?;
         is_servers(&ask(shop)?, 200)?;
         held.end()
+    });
+}
+
+/// Connections that idle for the next request of whoever they are of leave room for others.
+#[test]
+fn idle_connections_are_not_in_the_way() {
+    one_server(|shop| {
+        // idle ones of both workers, and of another family
+        sequence(shop, &get(), 30)?;
+        obey(shop, &["limits: {maxConnections: 1}"])?;
+        for version in [Version::Http1, Version::Http2] {
+            let answers = sequence(shop, &Load::fresh(version, WEB4), 60)?;
+            ensure!(
+                tally(&answers).keys().eq(["web-1"].iter()),
+                "{version:?}: {:?}",
+                tally(&answers)
+            );
+        }
+        Ok(())
     });
 }

@@ -64,12 +64,6 @@ fn open(server_nodes: &[usize]) -> Result<Shop> {
     }
 }
 
-/// A daemon of node 1 that has no upstream connection yet: idle ones count as connections, wherever they were opened for.
-fn without_idle_connections(shop: &mut Shop) -> Result<()> {
-    shop.daemons[0] = None;
-    shop.start_daemon(0, &DaemonOptions::default())
-}
-
 /// A TrafficPolicy for Service `web`: the lines of its spec, each field in flow style, and its generation.
 fn policy(name: &str, created: &str, spec: &[&str]) -> (String, u32) {
     let generation = GENERATION.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use mesh_tests::{
     tcp::{self, End},
 };
 
-use super::{counter, forget, obey, wait_counter, without_idle_connections};
+use super::{counter, forget, obey, wait_counter};
 use crate::captured;
 
 fn banners() -> [SocketAddr; 2] {
@@ -122,7 +122,6 @@ fn ends(shop: &Shop, target: SocketAddr) -> Result<End> {
 #[test]
 fn connections_beyond_the_limit_are_reset_and_the_others_go_on() {
     captured(|shop| {
-        without_idle_connections(shop)?;
         for (spec, allowed, reason) in [
             ("limits: {maxConnections: 2}", 2, "max_connections"),
             (
