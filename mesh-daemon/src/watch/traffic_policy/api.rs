@@ -1,7 +1,7 @@
 //! The TrafficPolicy as people write it: the types that the CustomResourceDefinition is made from, and that specs are read into.
 //!
 //! Numbers and words are plain here, whatever the schema says of them: a spec that slipped past the schema still decodes, and
-//! [`super::check`] names the field that is wrong. The text above each field is what `kubectl explain trafficpolicy` prints.
+//! `check` names the field that is wrong. The text above each field is what `kubectl explain trafficpolicy` prints.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
