@@ -14,7 +14,7 @@ const BREAKER_REQUESTS: u64 = 100;
 /// Requests by which it is seen whether a change has arrived.
 const LOOK: u64 = 20;
 /// What the slow server takes for each answer, in milliseconds: many times what the others take, also on a busy machine.
-const SLOW_MS: u64 = 50;
+const SLOW_MS: u64 = 300;
 
 /// A file of `tests/demo`.
 #[derive(Debug)]
