@@ -94,7 +94,7 @@ pub(super) enum NoConnection {
 pub(super) struct Fresh {
     /// The socket.
     pub(super) socket: Arc<TcpStream>,
-    /// Held as long as the connection lives.
+    /// Held while the connection is in use: not while it idles in the pool.
     pub(super) permit: SharedPermit,
 }
 
