@@ -108,14 +108,14 @@ fn older_version(world: &World) -> Result<String> {
     Ok(version)
 }
 
-/// All that a watch over ConfigMaps from this version hears within a second.
+/// What a watch over ConfigMaps from this version hears within a second; asked again as long as a busy server says nothing in that time.
 fn watch_from(world: &World, version: &str) -> Result<String> {
     let path = format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion={version}");
-    world.plane.with_client(async |client| {
-        let request = hyper::Request::get(path).body(Vec::new())?;
-        Ok(match client.request_text(request).await {
-            Ok(text) => text,
-            Err(error) => format!("{error:?}"),
+    wait_for("a word of the watch", HANG_GUARD, || {
+        world.plane.with_client(async |client| {
+            let request = hyper::Request::get(&path).body(Vec::new())?;
+            let told = client.request_text(request).await;
+            Ok(Some(told.unwrap_or_else(|error| format!("{error:?}"))).filter(|told| !told.is_empty()))
         })
     })
 }

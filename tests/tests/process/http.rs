@@ -35,6 +35,8 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
 pub(crate) struct Seen {
     pub requests: Cell<usize>,
     pub connections: Cell<usize>,
+    /// Requests are answered once there have been this many connections.
+    pub hold_until: Cell<usize>,
 }
 
 /// Echoes each request's body and trailers; speaks both versions.
@@ -70,6 +72,9 @@ async fn accept(listener: TcpListener, seen: Rc<Seen>) {
 
 async fn answer(request: Request<Incoming>, seen: Rc<Seen>) -> Result<Response<Incoming>, Infallible> {
     seen.requests.set(seen.requests.get() + 1);
+    while seen.connections.get() < seen.hold_until.get() {
+        tokio::task::yield_now().await;
+    }
     let mut response = Response::new(());
     if let Some(te) = request.headers().get(header::TE) {
         response.headers_mut().insert("x-te", te.clone());
