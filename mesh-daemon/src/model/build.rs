@@ -15,6 +15,7 @@ use super::{
     policies::Policies,
     ranges, routing,
     upstreams::{self, Endpoints},
+    verdict,
 };
 use crate::ids::ObjectRef;
 
@@ -47,6 +48,7 @@ fn of(inputs: &View<'_>, earlier: Option<&Content>) -> Content {
         earlier,
     };
     let routed = routing::all(&world, &mut set_aside);
+    set_aside.extend(verdict::set_aside(&routed.verdicts));
     let tables = Tables {
         services: upstreams::steered(&upstreams, &routed.routes, &mut set_aside),
         pod_ranges: bounded(

@@ -17,6 +17,7 @@ mod statuses;
 mod story;
 mod told;
 mod troubles;
+mod unusable;
 mod workloads;
 
 use std::{fs, io::Write, net::Ipv4Addr, time::Duration};
@@ -31,7 +32,7 @@ use mesh_tests::{
         shop::{CHAOS_NODE, ClusterShop},
     },
     metrics::Metrics,
-    shop::{WEB4, WEB6},
+    shop::{NAMESPACE, WEB4, WEB6},
 };
 
 /// Where the API server of a namespace of its own is reached.
@@ -111,6 +112,24 @@ fn say(what: &str) {
 /// The shop in a cluster, captured.
 fn captured(story: impl FnOnce(&mut ClusterShop) -> Result<()>) {
     tell(ClusterShop::captured_in_cluster(), story);
+}
+
+/// As `kubectl get events` prints them: reason, type, object and note.
+const EVENTS: &str =
+    "--output=jsonpath={range .items[*]}{.reason} {.type} {.regarding.kind}/{.regarding.name} {.note}{\"\\n\"}{end}";
+
+/// The Events of the shop's namespace, one a line.
+fn events(plane: &ControlPlane) -> Result<String> {
+    plane.kubectl(&["--namespace", NAMESPACE, "get", "events.events.k8s.io", EVENTS])
+}
+
+/// Waits for the Event whose line begins so: ten seconds until it lasts, ten more at random.
+fn event(plane: &ControlPlane, begins: &str) -> Result<String> {
+    wait_for("an Event", 2 * HANG_GUARD, || {
+        let events = events(plane)?;
+        let found = events.lines().find(|line| line.starts_with(begins));
+        Ok(found.map(str::to_owned))
+    })
 }
 
 /// The shop in a cluster with daemons, not captured.

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::{report, say, tell, with_daemons};
 
 /// The route of these tests.
-const ROUTE: &str = "r";
+pub(crate) const ROUTE: &str = "r";
 /// Who else writes into its status.
 const FOREIGN: &str = "example.net/other";
 /// Who we are there.
@@ -33,7 +33,7 @@ const SUCCESSOR_GUARD: Duration = Duration::from_secs(90);
 const CHANGES: i64 = 20;
 
 /// A shop whose API server has HTTPRoutes, with daemons.
-fn with_routes(story: impl FnOnce(&mut ClusterShop) -> Result<()>) {
+pub(crate) fn with_routes(story: impl FnOnce(&mut ClusterShop) -> Result<()>) {
     let shop = ClusterShop::in_cluster().and_then(|mut shop| {
         let ready = shop.objects.plane.install_http_routes();
         let ready = ready.and_then(|()| shop.start_daemons(&DaemonOptions::default()));
@@ -98,8 +98,20 @@ fn condition(route: &Value, kind: &str) -> Option<String> {
     })
 }
 
+/// The message of a condition of ours; empty without it.
+pub(crate) fn message(route: &Value, kind: &str) -> String {
+    let entries = entries(route, OWN);
+    let conditions = entries
+        .iter()
+        .flat_map(|entry| entry["conditions"].as_array())
+        .flatten();
+    let mut of_kind = conditions.filter(|condition| condition["type"] == kind);
+    let message = of_kind.next().and_then(|condition| condition["message"].as_str());
+    message.unwrap_or_default().to_owned()
+}
+
 /// Waits until one of our conditions says this about the present generation, and hands back the route.
-fn wait_condition(plane: &ControlPlane, kind: &str, expected: &str, guard: Duration) -> Result<Value> {
+pub(crate) fn wait_condition(plane: &ControlPlane, kind: &str, expected: &str, guard: Duration) -> Result<Value> {
     wait_for("the route's condition", guard, || {
         let route = route(plane)?;
         let found = condition(&route, kind);

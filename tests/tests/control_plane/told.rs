@@ -18,7 +18,7 @@ use mesh_tests::{
 };
 use serde_json::json;
 
-use crate::{captured, report, say};
+use crate::{captured, event, events, report, say};
 
 /// A Service whose only endpoint is a multicast group: the API server takes it, the mesh must not.
 const BAD: &str = r#"
@@ -59,24 +59,16 @@ fn set_aside(shop: &mut ClusterShop) -> Result<()> {
     let start = Instant::now();
     let plane = &shop.objects.plane;
     plane.apply(BAD)?;
-    let format = "--output=jsonpath={range .items[*]}{.reason} {.type} {.regarding.kind}/{.regarding.name} {.note}{\"\\n\"}{end}";
-    // ten seconds until it lasts, ten more at random
-    let line = wait_for("an Event about the endpoints", 2 * HANG_GUARD, || {
-        let events = plane.kubectl(&["--namespace", NAMESPACE, "get", "events.events.k8s.io", format])?;
-        let found = events
-            .lines()
-            .find(|line| line.starts_with("SetAside Warning EndpointSlice/bad-1 "));
-        Ok(found.map(str::to_owned))
-    })?;
+    let line = event(plane, "SetAside Warning EndpointSlice/bad-1 ")?;
     report("a bad endpoint to its Event", start.elapsed());
     say(&format!("kubectl get events: {line}"));
     ensure!(line.contains("invalid_address") && line.contains(WRONG), "{line}");
     let described = plane.kubectl(&["--namespace", NAMESPACE, "describe", "endpointslice", "bad-1"])?;
-    let (_, events) = described.split_once("Events:").unwrap_or_default();
-    say(&format!("kubectl describe: {}", events.trim()));
-    ensure!(events.contains("SetAside") && events.contains(WRONG), "{described}");
+    let (_, shown) = described.split_once("Events:").unwrap_or_default();
+    say(&format!("kubectl describe: {}", shown.trim()));
+    ensure!(shown.contains("SetAside") && shown.contains(WRONG), "{described}");
     // both daemons see it; one Event tells it
-    let events = plane.kubectl(&["--namespace", NAMESPACE, "get", "events.events.k8s.io", format])?;
+    let events = events(plane)?;
     let told = events.lines().filter(|line| line.starts_with("SetAside ")).count();
     ensure!(told == 1, "{told} Events tell it: {events}");
     let count = shop.daemon(CHAOS_NODE)?.metrics()?.sum(

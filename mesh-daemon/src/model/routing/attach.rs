@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
-    super::{Service, ServiceKind, ServicePort, http_route::RouteParent},
+    super::{AppProtocol, Service, ServiceKind, ServicePort, http_route::RouteParent},
     World,
 };
 use crate::ids::ObjectRef;
 
-/// The addresses and ports of the parent: every one of the Service's ports that it means, at each of its ClusterIPs. A Service that has no address yet is a
-/// parent all the same; an address that belongs to another Service is left out.
+/// The addresses and ports of the parent: every one of the Service's ports that it means and whose requests are read, at each of its ClusterIPs. A Service
+/// that has no address yet is a parent all the same; an address that belongs to another Service is left out.
 ///
 /// # Errors
 /// Why it can be no parent, as a sentence.
@@ -24,6 +24,13 @@ pub(super) fn addresses(world: &World<'_>, route: &ObjectRef, parent: &RoutePare
     let ports: Vec<_> = ports(service, parent).collect();
     if ports.is_empty() {
         return Err(format!("Service {name} has no TCP port{}", wanted(parent)));
+    }
+    let ports: Vec<_> = ports.into_iter().filter(|port| is_read(port)).collect();
+    if ports.is_empty() {
+        return Err(format!(
+            "Service {name} has no port{} whose requests are read: their `appProtocol` says that they carry bytes, not HTTP",
+            wanted(parent)
+        ));
     }
     let ips: BTreeSet<_> = service.cluster_ips.iter().collect();
     let addresses = ips
@@ -55,6 +62,10 @@ fn ports<'a>(service: &'a Service, parent: &'a RouteParent) -> impl Iterator<Ite
         parent.port.is_none_or(|number| number == port.port)
             && parent.section_name.as_ref().is_none_or(|name| *name == port.name)
     })
+}
+
+fn is_read(port: &ServicePort) -> bool {
+    port.app_protocol != AppProtocol::Opaque
 }
 
 fn wanted(parent: &RouteParent) -> String {

@@ -196,6 +196,8 @@ fn notice_aside(item: &SetAside, local: &LocalPods) -> Option<Notice> {
     let (api_version, is_namespaced) = match item.kind.as_str() {
         "Pod" | "Service" => ("v1", true),
         "EndpointSlice" => ("discovery.k8s.io/v1", true),
+        "HTTPRoute" => ("gateway.networking.k8s.io/v1", true),
+        "TrafficPolicy" => ("weft.mesh/v1alpha1", true),
         "Namespace" | "Node" => ("v1", false),
         _ => return None,
     };

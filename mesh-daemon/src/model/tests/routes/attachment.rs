@@ -2,8 +2,8 @@
 
 use super::{
     super::{
-        super::{Content, HttpRoute, Inputs, RouteParent, Service, ServiceKind, build},
-        empty, service, set_aside,
+        super::{AppProtocol, Content, HttpRoute, Inputs, RouteParent, Service, ServiceKind, build},
+        empty, object, service, set_aside,
     },
     any, exact, met, parent, prefix, route, rule, three,
 };
@@ -95,6 +95,29 @@ fn some_services_can_be_no_parents() {
             },
         );
         assert_eq!(attached(&build(&inputs)), [""; 0], "{kind:?}");
+    }
+}
+
+#[test]
+fn a_port_that_carries_bytes_has_no_routes() {
+    let mut inputs = dual();
+    let shop = inputs.services.get_mut(&object("shop/web")).unwrap();
+    shop.ports[1].app_protocol = AppProtocol::Opaque;
+    let at_80 = ["10.96.0.1:80 * shop/r", "[fd00:96::1]:80 * shop/r"];
+    for (parent, expected) in [
+        (narrowed(None, None), &at_80[..]),
+        (narrowed(Some(80), None), &at_80),
+        (narrowed(Some(81), None), &[]),
+        (narrowed(None, Some("admin")), &[]),
+    ] {
+        inputs.http_route("shop/r", with_parents(std::slice::from_ref(&parent)));
+        let content = build(&inputs);
+        assert_eq!(attached(&content), expected, "{parent:?}");
+        let accepted = &content.route_verdicts[&object("shop/r")].parents[0].1[0];
+        assert_eq!(accepted.is_true, !expected.is_empty(), "{parent:?}: {accepted:?}");
+        if !accepted.is_true {
+            assert!(accepted.message.contains("`appProtocol` says"), "{accepted:?}");
+        }
     }
 }
 

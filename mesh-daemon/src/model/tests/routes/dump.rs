@@ -12,6 +12,8 @@ use super::{
     regex, route, rule, three,
 };
 
+const ASIDE: &str = "set-aside HTTPRoute shop/r unsupported_rule: Dropped Rule 2, whose requests are answered with 500: \
+                     spec.rules[0].filters[1].type: `CORS` is not supported";
 const EXPECTED: &str = "\
 routes 10.96.0.1:80 clients=*
   match exact /a method=GET header x=1 query q=2 -> shop/r[0]
@@ -90,7 +92,7 @@ fn everything_about_routes_is_told() {
         .http_route("blog/r", route(&[rule(&[any()])]));
     inputs.facts.node_addresses.insert(ip("10.9.9.9"));
     let with = dump(&build(&inputs));
-    assert_eq!(with, format!("{without}{EXPECTED}node-address 10.9.9.9\n"));
+    assert_eq!(with, format!("{without}{EXPECTED}node-address 10.9.9.9\n{ASIDE}\n"));
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use super::{
     super::{
         super::{
-            BackendRef, BackendTarget, HttpRoute, Inputs, RouteParent, RuleFault, RuleFaultReason, Service,
+            BackendRef, BackendTarget, HttpRoute, Inputs, RouteParent, RouteRule, RuleFault, RuleFaultReason, Service,
             ServiceKind, build,
         },
-        object, service,
+        object, service, set_aside,
     },
     any, backend, exact, parent, prefix,
     random::fault,
@@ -239,6 +239,31 @@ fn no_rule_can_be_applied() {
     ] {
         let accepted = format!("Accepted=False {reason}: No rule can be applied: {message}");
         assert_eq!(of(route(&rules)), [accepted.as_str(), RESOLVED]);
+    }
+}
+
+#[test]
+fn what_cannot_be_applied_is_set_aside_and_what_may_mend_itself_is_not() {
+    let cors = |good: &[RouteRule]| {
+        let mut bad = rule(&[any()]);
+        bad.faults.push(fault());
+        route(&[&[bad], good].concat())
+    };
+    let mut orphan = route(&[rule(&[any()])]);
+    orphan.parents = vec![parent("shop/gone")];
+    for (route, expected) in [
+        (cors(&[]), &["HTTPRoute shop/r unsupported_rule"][..]),
+        (cors(&[rule(&[exact("/a")])]), &["HTTPRoute shop/r unsupported_rule"]),
+        (orphan, &[]),
+        (route(&[rule(&[any()])]), &[]),
+    ] {
+        let mut inputs = three();
+        inputs.http_route("shop/r", route);
+        let content = build(&inputs);
+        assert_eq!(set_aside(&content), expected);
+        for aside in &content.set_aside {
+            assert!(aside.detail.contains("`CORS` is not supported"), "{aside:?}");
+        }
     }
 }
 

@@ -217,6 +217,16 @@ fn events_tell_what_is_set_aside_of_kinds_that_the_api_has() {
             "shop/s-1",
             Some(("discovery.k8s.io/v1", "shop", Wait::Spread)),
         ),
+        (
+            "HTTPRoute",
+            "shop/r",
+            Some(("gateway.networking.k8s.io/v1", "shop", Wait::Spread)),
+        ),
+        (
+            "TrafficPolicy",
+            "shop/p",
+            Some(("weft.mesh/v1alpha1", "shop", Wait::Spread)),
+        ),
         ("Namespace", "shop", Some(("v1", "default", Wait::Spread))),
         ("Node", "n1.example", Some(("v1", "default", Wait::Spread))),
         ("File", "/etc/weft/a.yaml", None),
