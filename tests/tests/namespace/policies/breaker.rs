@@ -1,17 +1,12 @@
 //! `circuitBreaker`: when it opens, what it lets through then, and when it closes.
 
 use anyhow::{Result, ensure};
-use mesh_tests::{
-    bench::{Pod, wait_for},
-    client,
-    daemon::HANG_GUARD,
-    shop::Shop,
-};
+use mesh_tests::{bench::wait_for, client, daemon::HANG_GUARD, shop::Shop};
 use serde_json::json;
 
 use super::{
-    FOR_EVER, WELL, all_behave, ask, ask_counted, counted, counter, crowd, forget, get, is_servers, obey, one_server,
-    refused, sequence, tally,
+    FOR_EVER, WELL, all_behave, another_client, ask, ask_counted, counted, counter, crowd, forget, get, is_servers,
+    obey, one_server, refused, sequence, tally,
 };
 use crate::captured;
 
@@ -174,20 +169,6 @@ fn when_all_are_open_it_fails_fast_or_panics() {
         obey(shop, &[&breaker(", whenAllOpen: FailFast")])?;
         refused(&ask(shop)?, "circuit_open")
     });
-}
-
-/// A pod beside the client, captured as it is.
-fn another_client(shop: &mut Shop, node: usize, name: &str) -> Result<Pod> {
-    let pod = shop.bench.add_pod(node, name)?;
-    shop.announce(&pod)?;
-    wait_for("the pod's capture", HANG_GUARD, || {
-        // the mesh says who it is by how it refuses; without it a server would answer
-        let taken = counter(shop, "weft_requests_total", &[("source_workload", name)])?;
-        client::ask(&pod.netns, &get())?;
-        let now = counter(shop, "weft_requests_total", &[("source_workload", name)])?;
-        Ok((now > taken).then_some(()))
-    })?;
-    Ok(pod)
 }
 
 #[test]

@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use mesh_tests::{
     announce::Announce as _,
-    bench::{Options, wait_for},
+    bench::{Options, Pod, wait_for},
     client::{self, Answer, Load, Tally, Version},
     daemon::{DaemonOptions, HANG_GUARD},
     load::{self, Amount},
@@ -168,6 +168,20 @@ fn sequence(shop: &Shop, load: &Load, requests: usize) -> Result<Vec<String>> {
         })
     };
     (0..requests).map(one).collect()
+}
+
+/// A pod beside the client, captured as it is.
+fn another_client(shop: &mut Shop, node: usize, name: &str) -> Result<Pod> {
+    let pod = shop.bench.add_pod(node, name)?;
+    shop.announce(&pod)?;
+    wait_for("the pod's capture", HANG_GUARD, || {
+        // the mesh says who it is by how it refuses; without it a server would answer
+        let taken = counter(shop, "weft_requests_total", &[("source_workload", name)])?;
+        client::ask(&pod.netns, &get())?;
+        let now = counter(shop, "weft_requests_total", &[("source_workload", name)])?;
+        Ok((now > taken).then_some(()))
+    })?;
+    Ok(pod)
 }
 
 /// So many requests, by so many clients at once, each on a connection of its own.
