@@ -15,7 +15,8 @@ pub(super) const ABOUT: &str = "\
 Weft's node daemon. One runs on each node of a Kubernetes cluster, as root or with the capabilities below, in the node's network \
 namespace. It learns from the API server, by watches, which pods are captured, attaches small BPF programs to the interfaces of the node, and \
 carries the TCP connections that captured pods open to Services and other pods: it detects the protocol (HTTP/1, HTTP/2 or plain TCP), \
-spreads the requests over the ready endpoints, and measures them. Nothing changes inside the pods.
+routes requests by HTTPRoutes, spreads, retries, times and limits them over the ready endpoints as TrafficPolicies say, and measures them. Nothing \
+changes inside the pods.
 
 A pod is captured if its namespace has the label weft.mesh/capture=enabled; the same label on the pod, enabled or disabled, wins. Pods \
 on the host's network are never captured.
