@@ -6,6 +6,8 @@
 mod bench;
 #[path = "process/http.rs"]
 mod http;
+#[path = "process/leaving.rs"]
+mod leaving;
 #[path = "process/pool.rs"]
 mod pool;
 #[path = "process/opaque.rs"]

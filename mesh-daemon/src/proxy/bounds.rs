@@ -54,6 +54,10 @@ pub const COPY_TURN_BYTES: usize = 256 * 1024;
 /// Copy buffers that a worker keeps for reuse: 8 MiB at most.
 pub const COPY_BUFFERS_KEPT: usize = 128;
 
+/// How long an HTTP/1 request of a client that has sent its FIN goes on waiting for the head of its answer. Such a client is mostly gone (a timeout of its
+/// own, a killed process), and its request must not hold a place of a limit for as long as a server hangs; the few that half-close and read on (`nc`) ask for
+/// what is there at once.
+pub const HALF_CLOSED_WAIT: Duration = Duration::from_secs(3);
 /// Time for an HTTP/1 client to send its next request head, idle time included (hyper has one timer for both). Long, because closing an
 /// idle connection that the server would have kept races with the next request.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(600);

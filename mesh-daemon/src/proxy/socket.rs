@@ -76,6 +76,12 @@ pub(super) async fn reset(socket: &TcpStream) {
     let _ = socket.ready(Interest::ERROR).await;
 }
 
+/// Waits until the peer has ended its direction, whether what it sent before is read or not.
+pub(super) async fn half_closed(socket: &TcpStream) {
+    // of all interests this alone is not woken by bytes; an error here means that the runtime is ending
+    let _ = socket.ready(Interest::PRIORITY).await;
+}
+
 /// A socket and bytes that were read from it before: they come first.
 #[derive(Debug)]
 pub(super) struct Stream {

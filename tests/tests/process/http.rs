@@ -22,7 +22,7 @@ use tokio::{
     task::spawn_local,
 };
 
-use crate::bench::{Bench, listener, refusing, reset, run, snapshot};
+use crate::bench::{Bench, listener, refusing, run, snapshot};
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
@@ -339,28 +339,6 @@ fn a_request_that_was_sent_is_never_sent_twice() {
 }
 
 #[test]
-fn a_client_that_leaves_cancels_the_request() {
-    run(async {
-        let (server, address) = listener().await;
-        let bench = Bench::new(Http, &[address]);
-        let mut client = bench.connect().await;
-        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        let (mut upstream, _) = server.accept().await.unwrap();
-        assert_ne!(upstream.read(&mut [0; 4096]).await.unwrap(), 0);
-        reset(client);
-        assert_eq!(
-            upstream.read(&mut [0]).await.unwrap_or(0),
-            0,
-            "the upstream connection ends"
-        );
-        bench
-            .until("weft_request_outcomes_total", &[("outcome", "client_reset")], 1.0)
-            .await;
-        bench.until("weft_requests_open", &[], 0.0).await;
-    });
-}
-
-#[test]
 fn a_request_line_with_a_pause_in_it_is_still_http() {
     run(async {
         let (server, address) = listener().await;
@@ -374,65 +352,6 @@ fn a_request_line_with_a_pause_in_it_is_still_http() {
         upstream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         assert!(head_of(&mut client).await.starts_with("HTTP/1.1 204"));
         bench.until("weft_requests_total", &[("code", "204")], 1.0).await;
-    });
-}
-
-#[test]
-fn a_client_that_has_said_all_gets_its_answer() {
-    run(async {
-        let (server, address) = listener().await;
-        let bench = Bench::new(Detect, &[address]);
-        for resets in [false, true] {
-            let mut client = bench.connect().await;
-            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-            client.shutdown().await.unwrap();
-            let (mut upstream, _) = server.accept().await.unwrap();
-            head_of(&mut upstream).await;
-            if resets {
-                // the end was read before: only the reset is left to say that nobody waits
-                reset(client);
-                assert_eq!(upstream.read(&mut [0]).await.unwrap_or(0), 0);
-                continue;
-            }
-            upstream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
-                .await
-                .unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).await.unwrap();
-            assert!(
-                answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nhi"),
-                "{answer}"
-            );
-        }
-        bench
-            .until("weft_request_outcomes_total", &[("outcome", "completed")], 1.0)
-            .await;
-        bench
-            .until("weft_request_outcomes_total", &[("outcome", "client_reset")], 1.0)
-            .await;
-    });
-}
-
-#[test]
-fn an_upload_that_breaks_off_is_the_clients_doing() {
-    run(async {
-        let (server, address) = listener().await;
-        let bench = Bench::new(Http, &[address]);
-        let mut client = bench.connect().await;
-        let part = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc";
-        client.write_all(part).await.unwrap();
-        let (mut upstream, _) = server.accept().await.unwrap();
-        head_of(&mut upstream).await;
-        upstream.read_exact(&mut [0; 3]).await.unwrap();
-        client.shutdown().await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-        assert_eq!(upstream.read(&mut [0]).await.unwrap_or(0), 0, "nothing is made up");
-        bench
-            .until("weft_request_outcomes_total", &[("outcome", "client_reset")], 1.0)
-            .await;
     });
 }
 

@@ -5,7 +5,11 @@ use std::{cell::Cell, convert::Infallible, pin::pin, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use hyper::{server::conn, service::service_fn};
 use hyper_util::rt::TokioTimer;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::{Client, exchange};
 use crate::{
@@ -14,8 +18,9 @@ use crate::{
         Worker,
         accept::Accepted,
         bounds::{
-            DRAIN_FIRST_REQUEST, HEADER_READ_TIMEOUT, HTTP1_BUFFER_BYTES, HTTP1_HEADERS, HTTP2_CONNECTION_WINDOW_BYTES,
-            HTTP2_HEADER_LIST_BYTES, HTTP2_SEND_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS,
+            DRAIN_FIRST_REQUEST, HALF_CLOSED_WAIT, HEADER_READ_TIMEOUT, HTTP1_BUFFER_BYTES, HTTP1_HEADERS,
+            HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_HEADER_LIST_BYTES, HTTP2_SEND_BYTES, HTTP2_STREAM_WINDOW_BYTES,
+            HTTP2_STREAMS,
         },
         detect::Protocol,
         identify::Connection,
@@ -47,10 +52,18 @@ pub(in crate::proxy) async fn serve(
         _place: place,
     });
     let begins = Rc::clone(&begun);
+    let waiting = Rc::new(Waiting::default());
+    let waits = Rc::clone(&waiting);
     let service = service_fn(move |request| {
         begins.notify_one();
+        waits.begins();
+        let waits = Rc::clone(&waits);
         let exchange = exchange(Rc::clone(&client), request);
-        async { Ok::<_, Infallible>(exchange.await) }
+        async move {
+            let response = exchange.await;
+            waits.ends();
+            Ok::<_, Infallible>(response)
+        }
     });
     let watched = Arc::clone(&socket);
     // until hyper shuts it down in order: an answer that is cut must not look complete to a client that reads to the end
@@ -80,6 +93,7 @@ pub(in crate::proxy) async fn serve(
         result = serving => result,
         // after a half-close nobody reads, so nobody else would see that the client is gone for good
         () = socket::reset(&watched) => return,
+        () = left(&watched, &waiting), if protocol != Protocol::Http2 => return,
     };
     match result {
         Err(error) => tracing::debug!(%error, "a client's HTTP connection broke off"),
@@ -98,12 +112,48 @@ async fn may_stop(drain: &mut drain::Watch, begun: &Notify) {
     let _ = timeout(DRAIN_FIRST_REQUEST, begun.notified()).await;
 }
 
+/// Which request of an HTTP/1 connection waits for the head of its answer.
+#[derive(Default)]
+struct Waiting {
+    requests: Cell<u64>,
+    answers: Cell<u64>,
+}
+
+impl Waiting {
+    fn begins(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    fn ends(&self) {
+        self.answers.set(self.answers.get() + 1);
+    }
+
+    fn request(&self) -> Option<u64> {
+        (self.answers.get() < self.requests.get()).then(|| self.requests.get())
+    }
+}
+
+/// Waits until a client that has sent its FIN is taken for gone: one and the same request has waited [`HALF_CLOSED_WAIT`] since, without an answer. A FIN
+/// does not say whether anybody still reads; an answer that has begun finds out by itself.
+async fn left(socket: &TcpStream, waiting: &Waiting) {
+    socket::half_closed(socket).await;
+    let mut request = waiting.request();
+    loop {
+        sleep(HALF_CLOSED_WAIT).await;
+        let still = waiting.request();
+        if still.is_some() && still == request {
+            return;
+        }
+        request = still;
+    }
+}
+
 fn http1() -> conn::http1::Builder {
     let mut builder = conn::http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_TIMEOUT)
-        // a FIN says that no further request comes, not that nobody waits: the client gets its answer, as from the server itself
+        // a FIN says that no further request comes, not that nobody waits: the client gets its answer, as from the server itself, if it comes soon
         .half_close(true)
         .max_buf_size(HTTP1_BUFFER_BYTES)
         .max_headers(HTTP1_HEADERS)
