@@ -141,10 +141,10 @@ pub(super) enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum TimeoutField {
     /// Of all attempts.
-    #[error("timeouts.request")]
+    #[error("`request`, of the route's `timeouts` or else of the policy's `timeout`,")]
     Request,
     /// Of one attempt.
-    #[error("timeouts.backendRequest")]
+    #[error("`backendRequest`, of the route's `timeouts` or else of the policy's `timeout`,")]
     Attempt,
 }
 

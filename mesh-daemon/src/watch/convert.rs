@@ -56,6 +56,8 @@ pub(super) enum Reason {
     InvalidPolicy,
     /// A weight that is none.
     InvalidWeight,
+    /// A parent of a route that can only be meant for us, and is written so that it names nothing.
+    InvalidParent,
 }
 
 /// Something refused, before it is known of which object.
@@ -241,6 +243,7 @@ impl Reason {
             Self::LeftToKubeProxy => "left_to_kube_proxy",
             Self::InvalidPolicy => "invalid_policy",
             Self::InvalidWeight => "invalid_weight",
+            Self::InvalidParent => "invalid_parent",
         }
     }
 }

@@ -27,6 +27,9 @@ struct Route {
     metadata: ObjectMeta,
 }
 
+/// The group of a parent that names none.
+const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
 /// One of `spec.parentRefs`. Absent means a Gateway.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,9 +82,19 @@ fn convert_parent(value: Value) -> Result<Option<RouteParent>, Refused> {
         section_name,
         port,
     } = parent;
-    let is_core = group.as_deref().unwrap_or_default().is_empty();
-    if !is_core || kind.as_deref() != Some("Service") {
+    if kind.as_deref() != Some("Service") {
         return Ok(None);
+    }
+    match group.as_deref() {
+        Some("") => {}
+        // the standard's default: of all mistakes the first that people make, and nobody else would tell it
+        None | Some(GATEWAY_GROUP) => {
+            let detail = format!(
+                "`spec.parentRefs`: group {GATEWAY_GROUP} has no kind Service; write `group: \"\"` for Service {name}"
+            );
+            return Err(Refused::new(Reason::InvalidParent, detail));
+        }
+        Some(_) => return Ok(None),
     }
     let port = port
         .map(|port| convert::port(port, "spec.parentRefs.port"))

@@ -8,29 +8,38 @@ use super::{
 };
 use crate::ids::ObjectRef;
 
+/// A field of a parent that names nothing, and why, as a sentence.
+pub(super) type NoParent = (&'static str, String);
+
 /// The addresses and ports of the parent: every one of the Service's ports that it means and whose requests are read, at each of its ClusterIPs. A Service
 /// that has no address yet is a parent all the same; an address that belongs to another Service is left out.
 ///
 /// # Errors
-/// Why it can be no parent, as a sentence.
-pub(super) fn addresses(world: &World<'_>, route: &ObjectRef, parent: &RouteParent) -> Result<Vec<SocketAddr>, String> {
+/// Which field of the parent it is that names none, and why, as a sentence.
+pub(super) fn addresses(
+    world: &World<'_>,
+    route: &ObjectRef,
+    parent: &RouteParent,
+) -> Result<Vec<SocketAddr>, NoParent> {
     let name = parent.service(route);
     let Some(service) = world.inputs.services.get(&name) else {
-        return Err(format!("there is no Service {name}"));
+        return Err(("name", format!("there is no Service {name}")));
     };
     if let Some(reason) = refused(service.kind) {
-        return Err(format!("Service {name} {reason}"));
+        return Err(("name", format!("Service {name} {reason}")));
     }
     let ports: Vec<_> = ports(service, parent).collect();
     if ports.is_empty() {
-        return Err(format!("Service {name} has no TCP port{}", wanted(parent)));
+        let sentence = format!("Service {name} has no TCP port{}", wanted(parent));
+        return Err((narrowing(parent), sentence));
     }
     let ports: Vec<_> = ports.into_iter().filter(|port| is_read(port)).collect();
     if ports.is_empty() {
-        return Err(format!(
+        let sentence = format!(
             "Service {name} has no port{} whose requests are read: their `appProtocol` says that they carry bytes, not HTTP",
             wanted(parent)
-        ));
+        );
+        return Err((narrowing(parent), sentence));
     }
     let ips: BTreeSet<_> = service.cluster_ips.iter().collect();
     let addresses = ips
@@ -41,6 +50,15 @@ pub(super) fn addresses(world: &World<'_>, route: &ObjectRef, parent: &RoutePare
         upstream.is_some_and(|upstream| upstream.service == name)
     };
     Ok(addresses.filter(is_its_own).collect())
+}
+
+/// The field that narrows the parent most.
+fn narrowing(parent: &RouteParent) -> &'static str {
+    match (&parent.section_name, parent.port) {
+        (Some(_), _) => "sectionName",
+        (None, Some(_)) => "port",
+        (None, None) => "name",
+    }
 }
 
 fn refused(kind: ServiceKind) -> Option<&'static str> {

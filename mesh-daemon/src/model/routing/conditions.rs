@@ -6,6 +6,7 @@ use super::{
         http_route::{HttpRoute, RouteParent, RuleFault, RuleFaultReason},
         plain::plain,
     },
+    attach::NoParent,
     backends::Unresolved,
     compile::Compiled,
 };
@@ -20,10 +21,10 @@ pub(super) fn conditions(
     route: &HttpRoute,
     compiled: &Compiled,
     parent: &RouteParent,
-    refused: Option<&String>,
+    refused: Option<&NoParent>,
 ) -> Vec<Condition> {
     let accepted = match refused {
-        Some(sentence) => no_parent(parent, sentence),
+        Some(refused) => no_parent(refused),
         None if !compiled.attaches() => no_rule(compiled),
         None => attached(name, parent),
     };
@@ -51,13 +52,9 @@ fn attached(name: &ObjectRef, parent: &RouteParent) -> Condition {
 }
 
 /// The standard has no reason of its own for a parent that is missing, or cannot be one.
-fn no_parent(parent: &RouteParent, sentence: &str) -> Condition {
-    let field = match (&parent.section_name, parent.port) {
-        (Some(_), _) => "spec.parentRefs[].sectionName",
-        (None, Some(_)) => "spec.parentRefs[].port",
-        (None, None) => "spec.parentRefs[].name",
-    };
-    condition("Accepted", false, "NoMatchingParent", &format!("{field}: {sentence}"))
+fn no_parent((field, sentence): &NoParent) -> Condition {
+    let message = format!("spec.parentRefs[].{field}: {sentence}");
+    condition("Accepted", false, "NoMatchingParent", &message)
 }
 
 fn no_rule(compiled: &Compiled) -> Condition {

@@ -67,7 +67,9 @@ fn only_parents_that_are_services_are_kept() {
         {"name": "gateway"},
         {"group": "example.net", "kind": "Service", "name": "foreign"},
         {"group": "", "kind": "Service", "name": "web", "namespace": "other", "sectionName": "http", "port": 80},
-        {"kind": "Service", "name": "bare"},
+        {"group": "", "kind": "Service", "name": "bare"},
+        {"kind": "Service", "name": "no-group"},
+        {"group": "gateway.networking.k8s.io", "kind": "Service", "name": "default-group"},
         {"group": "", "kind": "Service", "name": "web", "port": 0},
         {"group": "", "kind": "Service"},
     ]));
@@ -87,10 +89,15 @@ fn only_parents_that_are_services_are_kept() {
         (2, 4, Some(100))
     );
     let details: Vec<_> = parts.iter().map(|part| part.detail.as_str()).collect();
-    assert!(
-        details[0].contains("spec.parentRefs.port") && details[1].contains("missing field `name`"),
-        "{details:?}"
-    );
+    for (detail, part) in details.iter().zip([
+        "write `group: \"\"` for Service no-group",
+        "write `group: \"\"` for Service default-group",
+        "spec.parentRefs.port",
+        "missing field `name`",
+    ]) {
+        assert!(detail.contains(part), "{details:?}");
+    }
+    assert_eq!(details.len(), 4, "{details:?}");
     // no rules are one that matches everything and goes nowhere
     let everything = RouteRule {
         matches: vec![prefix("")],
@@ -306,7 +313,7 @@ fn a_bad_piece_loses_nothing_else() {
 fn rules_that_are_no_list_answer_for_everything() {
     let (route, parts) = convert(json!({
         "metadata": {"namespace": "shop", "name": "r"},
-        "spec": {"parentRefs": [{"kind": "Service", "name": "web"}], "rules": {"a": 1}},
+        "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "web"}], "rules": {"a": 1}},
     }));
     let [rule] = <[RouteRule; 1]>::try_from(route.unwrap().rules).unwrap();
     assert_eq!((parts.len(), rule.matches), (0, vec![prefix("")]));

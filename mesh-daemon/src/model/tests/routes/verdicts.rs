@@ -83,6 +83,13 @@ fn parents_that_can_be_none() {
             "name: Service shop/left is left to kube-proxy, for its `sessionAffinity` or `internalTrafficPolicy`, and is not \
              captured",
         ),
+        (
+            RouteParent {
+                port: Some(80),
+                ..parent("shop/gone")
+            },
+            "name: there is no Service shop/gone",
+        ),
         (narrowed(Some(81), None), "port: Service shop/web has no TCP port 81"),
         (
             narrowed(None, Some("x")),
