@@ -16,5 +16,7 @@ mod truncation;
 mod drain;
 #[path = "process/client.rs"]
 mod client;
+#[path = "process/policies.rs"]
+mod policies;
 #[path = "process/pause.rs"]
 mod pause;
