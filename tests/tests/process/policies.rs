@@ -17,7 +17,7 @@ use hyper::{
     Request, Response,
     body::{Frame, Incoming},
     client::conn,
-    header::HOST,
+    header::{CONTENT_LENGTH, HOST},
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
@@ -160,8 +160,12 @@ enum Leaves {
     Reset,
     /// HTTP/1.1: what follows is no chunk.
     NoChunk,
+    /// HTTP/1.1: nothing follows, and it waits for its answer.
+    Fin,
     /// HTTP/2: it resets the stream.
     Stream,
+    /// HTTP/2: it ends the body before as much has come as it said.
+    Short,
     /// HTTP/2: its connection is gone.
     Connection,
 }
@@ -175,7 +179,11 @@ async fn leave_http1(bench: &Bench, begun: &Cell<u32>, leaves: Leaves) {
     if matches!(leaves, Leaves::Reset) {
         return reset(client);
     }
-    client.write_all(b"no chunk\r\n").await.unwrap();
+    if matches!(leaves, Leaves::Fin) {
+        client.shutdown().await.unwrap();
+    } else {
+        client.write_all(b"no chunk\r\n").await.unwrap();
+    }
     // the mesh says what is wrong
     head(&mut client).await;
 }
@@ -199,23 +207,34 @@ async fn leave_http2(bench: &Bench, begun: &Cell<u32>, leaves: Leaves) {
         .await
         .unwrap();
     spawn_local(connection);
-    let put = Request::put("http://web/").body(body).unwrap();
+    let mut put = Request::put("http://web/");
+    if matches!(leaves, Leaves::Short) {
+        put = put.header(CONTENT_LENGTH, "5");
+    }
+    let put = put.body(body).unwrap();
     let asking = spawn_local(async move { sender.send_request(put).await.is_ok() });
     frames.send(Ok(Frame::data(Bytes::from_static(b"abc")))).unwrap();
     until_begun(begun).await;
-    if matches!(leaves, Leaves::Stream) {
-        frames.send(Err(io::Error::other("gone"))).unwrap();
-    } else {
-        held.shutdown(Shutdown::Both).unwrap();
+    match leaves {
+        Leaves::Stream => frames.send(Err(io::Error::other("gone"))).unwrap(),
+        Leaves::Short => drop(frames),
+        _ => held.shutdown(Shutdown::Both).unwrap(),
     }
     assert!(!asking.await.unwrap(), "an answer to half a body");
 }
 
 #[test]
 fn a_client_that_leaves_amid_its_body_opens_no_breaker() {
-    for leaves in [Leaves::Reset, Leaves::NoChunk, Leaves::Stream, Leaves::Connection] {
+    for leaves in [
+        Leaves::Reset,
+        Leaves::NoChunk,
+        Leaves::Fin,
+        Leaves::Stream,
+        Leaves::Short,
+        Leaves::Connection,
+    ] {
         run(async {
-            let is_http2 = matches!(leaves, Leaves::Stream | Leaves::Connection);
+            let is_http2 = matches!(leaves, Leaves::Stream | Leaves::Short | Leaves::Connection);
             let (address, begun) = collects(is_http2).await;
             let bench = Bench::new(Detect, &[address]);
             obey(&bench, address, Duration::ZERO, true);
