@@ -18,5 +18,7 @@ mod truncation;
 mod drain;
 #[path = "process/client.rs"]
 mod client;
+#[path = "process/policies.rs"]
+mod policies;
 #[path = "process/pause.rs"]
 mod pause;

@@ -161,3 +161,48 @@ async fn until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{Generation, ObjectRef},
+        model::{AppProtocol, Family, Upstream, UpstreamEndpoint},
+    };
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 80))
+    }
+
+    fn upstream(name: &str, endpoints: &[u8]) -> Arc<Upstream> {
+        let endpoint = |last: &u8| UpstreamEndpoint {
+            address: address(*last),
+            workload: None,
+        };
+        Arc::new(Upstream {
+            service: ObjectRef::new("shop", name),
+            port: 80,
+            family: Family::V4,
+            app_protocol: AppProtocol::Detect,
+            endpoints: endpoints.iter().map(endpoint).collect(),
+            policy: None,
+            settings: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn round_trips_are_kept_of_services_and_of_what_only_routes_lead_to() {
+        let only_routed = upstream("headless", &[3]);
+        let content = Content {
+            upstreams: [(address(100), upstream("web", &[1, 2]))].into(),
+            backends: [(only_routed.key(), only_routed)].into(),
+            ..Content::default()
+        };
+        let snapshot = Snapshot {
+            generation: Generation(1),
+            content,
+        };
+        assert_eq!(endpoints(Some(&snapshot)), [1, 2, 3].map(address).into());
+        assert_eq!(endpoints(None), HashSet::new());
+    }
+}

@@ -71,7 +71,7 @@ async fn serve(
     let mut keeping = task::scoped("node set-up", bpf::keep(settings.kernel.clone(), metrics));
 
     let (facts, facts_seen) = watch::channel::<Option<Facts>>(None);
-    let observing = task::scoped("facts", bpf::facts::observe(facts));
+    let observing = task::scoped("facts", bpf::facts::observe(facts, say_noticed));
     let (publish, mut snapshots) = watch::channel::<Option<Arc<Snapshot>>>(None);
     let (ack, acks) = watch::channel::<Option<Ack>>(None);
     let ends = objects::Ends {
@@ -119,6 +119,14 @@ async fn serve(
         writer.finish().await;
     }
     drained
+}
+
+/// The facts about this node are others now.
+fn say_noticed(noticed: bpf::Noticed) {
+    tracing::debug!(
+        noticed_by = noticed.name(),
+        "this node's interfaces, addresses or routes have changed"
+    );
 }
 
 /// What the proxy asks of others.

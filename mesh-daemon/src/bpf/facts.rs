@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::netlink::{Notifications, connect, dump, groups};
+use super::netlink::{Noticed, Notifications, connect, dump, groups};
 use crate::model::Facts;
 pub use derive::{Dumps, facts_from};
 
@@ -52,16 +52,22 @@ pub enum FactsError {
     Notifications(io::Error),
 }
 
-/// Reads the facts, publishes them, and publishes them again whenever they have changed. Returns when nobody receives them any more.
+/// Reads the facts, publishes them, and publishes them again whenever they have changed, which `published` is told with what brought it to light.
+/// Returns when nobody receives them any more.
 ///
 /// # Errors
 /// If the node cannot be read at the start, or notifications end. A later read that fails is logged and repeated.
-pub async fn observe(sender: watch::Sender<Option<Facts>>) -> Result<(), FactsError> {
+pub async fn observe(
+    sender: watch::Sender<Option<Facts>>,
+    mut published: impl FnMut(Noticed),
+) -> Result<(), FactsError> {
     let mut watched = Watched::open()?;
-    publish(&sender, watched.read().await?);
+    if publish(&sender, watched.read().await?) {
+        published(Noticed::Start);
+    }
     tokio::select! {
         () = sender.closed() => Ok(()),
-        result = follow(&mut watched, &sender) => result.map(|never| match never {}),
+        result = follow(&mut watched, &sender, published) => result.map(|never| match never {}),
     }
 }
 
@@ -74,27 +80,35 @@ pub async fn read() -> Result<Facts, FactsError> {
     Ok(facts_from(&dump_all(&handle).await?))
 }
 
-async fn follow(watched: &mut Watched, sender: &watch::Sender<Option<Facts>>) -> Result<Infallible, FactsError> {
+async fn follow(
+    watched: &mut Watched,
+    sender: &watch::Sender<Option<Facts>>,
+    mut published: impl FnMut(Noticed),
+) -> Result<Infallible, FactsError> {
     loop {
         sleep(watched.rest).await;
-        watched.changed().await.map_err(FactsError::Notifications)?;
+        let noticed = watched.changed().await.map_err(FactsError::Notifications)?;
         match watched.read().await {
-            Ok(facts) => publish(sender, facts),
+            Ok(facts) => {
+                if publish(sender, facts) {
+                    published(noticed);
+                }
+            }
             // what was true a moment ago is the better guess
             Err(error) => tracing::warn!(%error, "the facts about this node stay as they were"),
         }
     }
 }
 
-/// An equal value is not published.
-fn publish(sender: &watch::Sender<Option<Facts>>, facts: Facts) {
+/// An equal value is not published. Says whether it was another.
+fn publish(sender: &watch::Sender<Option<Facts>>, facts: Facts) -> bool {
     sender.send_if_modified(|published| {
         let changed = published.as_ref() != Some(&facts);
         if changed {
             *published = Some(facts);
         }
         changed
-    });
+    })
 }
 
 struct Watched {
@@ -123,19 +137,19 @@ impl Watched {
     }
 
     /// Waits until it is time to read again.
-    async fn changed(&self) -> io::Result<()> {
+    async fn changed(&self) -> io::Result<Noticed> {
         let neighbours = async {
             self.neighbours.changed().await?;
             sleep(NEIGHBOUR_SETTLE).await;
             Ok::<(), io::Error>(())
         };
-        tokio::select! {
-            result = self.structure.changed() => result?,
-            result = neighbours => result?,
-            () = sleep(READ_PERIOD) => {}
-        }
+        let noticed = tokio::select! {
+            result = self.structure.changed() => result.map(|()| Noticed::Notification)?,
+            result = neighbours => result.map(|()| Noticed::Notification)?,
+            () = sleep(READ_PERIOD) => Noticed::Period,
+        };
         sleep(SETTLE).await;
-        Ok(())
+        Ok(noticed)
     }
 
     async fn read(&mut self) -> Result<Facts, FactsError> {

@@ -25,6 +25,7 @@ pub use error::Error;
 pub use events::log_drops;
 pub use kernel::{Applied, Kernel, ListenerFds};
 pub use metrics::{Decisions, Heard, Metrics};
+pub use netlink::Noticed;
 pub use pins::Pins;
 
 /// Puts back routing rules, routes and the nftables table when somebody else removes them; never ends by itself.
@@ -35,5 +36,5 @@ pub async fn keep(
     settings: crate::config::KernelSettings,
     metrics: Metrics,
 ) -> Result<std::convert::Infallible, nftables::KeepError> {
-    nftables::keep(&settings, |what| metrics.mended(what)).await
+    nftables::keep(&settings, |what, _| metrics.mended(what)).await
 }

@@ -6,7 +6,7 @@ use mesh_tests::{
     bench::{Options, wait_for},
     client::{self, Load, Version},
     daemon::{Daemon, DaemonOptions, HANG_GUARD},
-    shop::{ECHO_PORT, SERVICE_V4, Shop, WEB4},
+    shop::{ECHO_PORT, SERVICE_V4, Shop, WEB4, to_count},
     tcp,
 };
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ spec:
       backendRefs: [{name: web, port: 80}]
     - matches: [{path: {type: PathPrefix, value: /gone}}]
       backendRefs: [{name: gone, port: 80}]
+    - matches: [{path: {type: PathPrefix, value: /rpc}}]
+      backendRefs: [{name: web, port: 80}]
 ";
 
 const POLICIES: &str = "
@@ -134,7 +136,7 @@ fn routes(shop: &Shop) -> Result<()> {
     ensure!(view == look(shop, &["routes", "web", "-n", "shop"])?, "{view:#}");
     ensure!(view == look(shop, &["routes", "-n", "shop"])?, "{view:#}");
     let rules = list(&view, "rules")?;
-    ensure!(rules.len() == 2, "{view:#}");
+    ensure!(rules.len() == 3, "{view:#}");
     has(
         &rules[0],
         &json!({
@@ -233,26 +235,43 @@ fn policy(shop: &Shop) -> Result<()> {
     Ok(())
 }
 
+/// Each count is known: the breaker opened with the third failure, each of the three was retried, and nothing else failed.
 fn metrics(shop: &Shop) -> Result<()> {
-    let metrics = daemon(shop)?.metrics()?;
+    let count = |name, filter| Ok::<_, anyhow::Error>(to_count(shop.metrics()?.sum(name, filter)));
     let web = [("upstream_service", "web"), ("upstream_namespace", "shop")];
     let port = [web[0], web[1], ("upstream_port", "80")];
-    let answered = [port[0], port[1], port[2], ("result", "2xx")];
-    ensure!(metrics.sum("weft_upstream_requests_total", &answered) > 0.0);
-    ensure!(metrics.sum("weft_upstream_duration_seconds_count", &port) > 0.0);
+    let failed = [port[0], port[1], port[2], ("result", "5xx")];
+    ensure!(count("weft_upstream_requests_total", &failed)? == 3);
     let retried = [port[0], port[1], port[2], ("reason", "5xx"), ("result", "sent")];
-    ensure!(metrics.sum("weft_retries_total", &retried) > 0.0);
+    ensure!(count("weft_retries_total", &retried)? == 3 && count("weft_retries_total", &[])? == 3);
     let ejected = [port[0], port[1], port[2], ("reason", "5xx")];
-    ensure!(metrics.sum("weft_ejections_total", &ejected) > 0.0);
+    ensure!(count("weft_ejections_total", &ejected)? == 1 && count("weft_ejections_total", &[])? == 1);
+    let before = shop.metrics()?;
+    shop.send(&cart(), 12)?;
+    wait_for("twelve attempts to be counted", HANG_GUARD, || {
+        let since = shop.metrics()?.since(&before);
+        let answered = since.sum(
+            "weft_upstream_requests_total",
+            &[port[0], port[1], port[2], ("result", "2xx")],
+        );
+        let timed = since.sum("weft_upstream_duration_seconds_count", &port);
+        let counted = (to_count(answered), to_count(timed));
+        ensure!(counted == (12, 12), "they are {counted:?}");
+        Ok(Some(()))
+    })?;
+    let metrics = daemon(shop)?.metrics()?;
     let states = metrics.by("weft_circuit_breaker_state", "endpoint", &web);
     let open = format!("{}:8080", shop.server("web-2")?.pod.v4);
     ensure!(states.get(&open) == Some(&2.0), "{states:?}");
+    // three servers with three ports in two families
+    let closed = states.values().filter(|state| **state == 0.0).count();
+    ensure!(states.len() == 18 && closed == 17, "{states:?}");
+    let in_flight = metrics.by("weft_endpoint_requests_in_flight", "endpoint", &web);
     ensure!(
-        states.values().filter(|state| **state == 0.0).count() >= 2,
-        "{states:?}"
+        in_flight.keys().eq(states.keys()) && in_flight.values().all(|requests| *requests == 0.0),
+        "{in_flight:?}"
     );
-    ensure!(metrics.has("weft_endpoint_requests_in_flight"));
-    ensure!(metrics.sum("weft_access_log_dropped_total", &[]) < 1.0);
+    ensure!(count("weft_access_log_dropped_total", &[])? == 0);
     Ok(())
 }
 
@@ -312,6 +331,39 @@ fn each_request_and_each_connection_leaves_a_line() {
                 "responseBytes": 5 + rest.len(), "outcome": "completed", "method": null, "status": null, "policy": "shop/web", "sourcePod": "client"
             }),
         )
+    });
+}
+
+#[test]
+fn the_line_of_a_request_says_how_often_it_was_tried_and_what_a_call_came_to() {
+    seen(|shop| {
+        let all = |behaviour: &Value| {
+            let mut names = ["web-1", "web-3"].into_iter();
+            names.try_for_each(|name| shop.behave(name, behaviour))
+        };
+        // the two that are left fail both: the policy's one retry is made, and its answer is the answer
+        all(&json!({"status": 500, "times": 1}))?;
+        let answer = client::ask(&shop.client.netns, &cart().path("/cart/twice"))?;
+        ensure!(answer.status == 500, "{answer:?}");
+        let line = logged(shop, "path", &json!("/cart/twice"))?;
+        has(
+            &line,
+            &json!({"status": 500, "attempts": 2, "outcome": "completed", "grpcStatus": null}),
+        )?;
+        for (status, path) in [(0, "/rpc/Well"), (8, "/rpc/Exhausted")] {
+            all(&json!({"grpc_status": status}))?;
+            let answer = client::ask(&shop.client.netns, &Load::grpc(WEB4).path(path))?;
+            ensure!(answer.grpc_status() == Some(status), "{answer:?}");
+            let line = logged(shop, "path", &json!(path))?;
+            has(
+                &line,
+                &json!({
+                    "status": 200, "grpcStatus": status, "attempts": 1, "protocol": "http/2", "method": "POST",
+                    "outcome": "completed", "rule": 2
+                }),
+            )?;
+        }
+        Ok(())
     });
 }
 

@@ -6,6 +6,7 @@ mod notify;
 mod request;
 mod route;
 
+pub use notify::Noticed;
 pub(super) use notify::Notifications;
 pub(super) use request::{Answer, Requests};
 pub(super) use route::{connect, dump, errno_of};

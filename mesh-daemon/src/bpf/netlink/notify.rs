@@ -11,6 +11,28 @@ const KEPT_BYTES: usize = 64;
 /// arrives meanwhile is a reason to look again, not to read on for ever.
 const DRAIN_MAX: usize = 4096;
 
+/// What made somebody look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noticed {
+    /// The first look.
+    Start,
+    /// The kernel said that something has changed.
+    Notification,
+    /// Enough time has passed. What is found so was missed, or nobody was told of it.
+    Period,
+}
+
+impl Noticed {
+    /// The word for the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Notification => "notification",
+            Self::Period => "periodic check",
+        }
+    }
+}
+
 /// A socket that hears multicast groups of one netlink protocol.
 pub(in crate::bpf) struct Notifications {
     socket: TokioSocket,

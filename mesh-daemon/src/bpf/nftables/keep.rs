@@ -6,7 +6,7 @@ use rtnetlink::sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use tokio::time::sleep;
 
 use super::super::{
-    netlink::{Notifications, groups},
+    netlink::{Noticed, Notifications, groups},
     steering,
 };
 use crate::config::KernelSettings;
@@ -52,11 +52,11 @@ impl Mended {
 }
 
 /// Watches the nftables table and the routing rules, checks them at once, and installs them again when they are not as they should be.
-/// Each mend is logged and told to `mended`. Runs until it is dropped.
+/// Each mend is logged and told to `mended`, with what brought it to light. Runs until it is dropped.
 ///
 /// # Errors
 /// If the kernel refuses notifications. A failed mend is logged and tried again.
-pub async fn keep(settings: &KernelSettings, mut mended: impl FnMut(Mended)) -> Result<Infallible, KeepError> {
+pub async fn keep(settings: &KernelSettings, mut mended: impl FnMut(Mended, Noticed)) -> Result<Infallible, KeepError> {
     let failed = |what| move |error| KeepError { what, error };
     let tables = Notifications::join(NETLINK_NETFILTER, &[groups::NFNLGRP_NFTABLES]).map_err(failed("nftables"))?;
     let groups = [
@@ -67,6 +67,7 @@ pub async fn keep(settings: &KernelSettings, mut mended: impl FnMut(Mended)) -> 
         groups::RTNLGRP_IPV6_RULE,
     ];
     let routes = Notifications::join(NETLINK_ROUTE, &groups).map_err(failed("routing"))?;
+    let mut noticed = Noticed::Start;
     loop {
         tables.forget();
         routes.forget();
@@ -74,17 +75,17 @@ pub async fn keep(settings: &KernelSettings, mut mended: impl FnMut(Mended)) -> 
         for part in Mended::ALL {
             if !is_intact(settings, part).await {
                 rest = MEND_REST;
-                if mend(settings, part).await {
-                    mended(part);
+                if mend(settings, part, noticed).await {
+                    mended(part, noticed);
                 }
             }
         }
         sleep(rest).await;
-        tokio::select! {
-            result = tables.changed() => result.map_err(failed("nftables"))?,
-            result = routes.changed() => result.map_err(failed("routing"))?,
-            () = sleep(CHECK_PERIOD) => {}
-        }
+        noticed = tokio::select! {
+            result = tables.changed() => result.map(|()| Noticed::Notification).map_err(failed("nftables"))?,
+            result = routes.changed() => result.map(|()| Noticed::Notification).map_err(failed("routing"))?,
+            () = sleep(CHECK_PERIOD) => Noticed::Period,
+        };
         sleep(SETTLE).await;
     }
 }
@@ -100,7 +101,7 @@ async fn is_intact(settings: &KernelSettings, part: Mended) -> bool {
     }
 }
 
-async fn mend(settings: &KernelSettings, part: Mended) -> bool {
+async fn mend(settings: &KernelSettings, part: Mended, noticed: Noticed) -> bool {
     let result = match part {
         Mended::Nftables => super::install(settings).await.map_err(|error| error.to_string()),
         Mended::Steering => steering::install(settings).await.map_err(|error| error.to_string()),
@@ -109,6 +110,7 @@ async fn mend(settings: &KernelSettings, part: Mended) -> bool {
         Ok(()) => {
             tracing::warn!(
                 part = part.name(),
+                noticed_by = noticed.name(),
                 "somebody removed or changed it; it has been written again"
             );
             true

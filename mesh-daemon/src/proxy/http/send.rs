@@ -234,3 +234,44 @@ impl Sending<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn times(request: Option<Duration>, attempt: Option<Duration>) -> Times {
+        Times::new(&Arc::new(RequestSettings {
+            timeout: request,
+            attempt_timeout: attempt,
+            retry: None,
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_ends_with_its_own_time_or_the_requests_whichever_is_first() {
+        let begin = Instant::now();
+        let both = times(Some(500 * MS), Some(400 * MS));
+        assert_eq!(both.of_attempt(), Some((begin + 400 * MS, TimeoutField::Attempt)));
+        advance(400 * MS).await;
+        // a retry has the rest of the request's time, and it is the request's time that it exceeds
+        assert_eq!(both.of_attempt(), Some((begin + 500 * MS, TimeoutField::Request)));
+        assert!(both.is_before_end(begin + 499 * MS) && !both.is_before_end(begin + 500 * MS));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_that_is_not_set_ends_nothing() {
+        let begin = Instant::now();
+        assert_eq!(times(None, None).of_attempt(), None);
+        assert!(times(None, Some(MS)).is_before_end(begin + 1000 * MS));
+        let (request, attempt) = (times(Some(5 * MS), None), times(None, Some(5 * MS)));
+        advance(MS).await;
+        assert_eq!(request.of_attempt(), Some((begin + 5 * MS, TimeoutField::Request)));
+        assert_eq!(attempt.of_attempt(), Some((begin + 6 * MS, TimeoutField::Attempt)));
+    }
+}

@@ -182,3 +182,6 @@ fn plain(registry: &Registry, name: &str, help: &str) -> IntCounter {
 fn upstream_labels<'a>(upstream: &'a Upstream, port: &'a str) -> [&'a str; 3] {
     [&upstream.service.name, &upstream.service.namespace, port]
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,6 +163,64 @@ fn what_is_known_of_endpoints_is_told_and_what_is_not_is_none() {
 }
 
 #[test]
+fn what_is_under_way_is_told_of_the_service_and_of_each_endpoint() {
+    let shared = shared(&Registry::new());
+    let web = upstream("web", breaks());
+    shared.publish(snapshot(&[&web]));
+    let group = Arc::clone(shared.tables.load().group(&web).unwrap());
+    // each count is another one, so that none can stand for another
+    let gauge_of = |gauge: &crate::proxy::limits::Gauge, count: usize| -> Vec<_> {
+        (0..count).map(|_| gauge.try_acquire(None).unwrap()).collect()
+    };
+    let endpoint = &group.endpoints[0];
+    let _opaque = InFlight::connection(endpoint).unwrap();
+    let _held = [
+        gauge_of(&group.service.requests, 5),
+        gauge_of(&group.service.connections, 4),
+        gauge_of(&endpoint.requests, 3),
+        gauge_of(&endpoint.connections, 2),
+    ];
+    let view = shared.endpoints(&web.service).unwrap();
+    assert_eq!((view.requests_in_flight, view.connections), (5, 4));
+    let [first, second] = view.ports[0].endpoints.as_slice() else {
+        panic!("{view:?}");
+    };
+    assert_eq!(
+        (first.requests_in_flight, first.connections, first.opaque_connections),
+        (3, 2, 1)
+    );
+    assert_eq!(
+        (second.requests_in_flight, second.connections, second.opaque_connections),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn an_endpoint_whose_breaker_is_half_open_is_on_trial() {
+    let registry = Registry::new();
+    let shared = shared(&registry);
+    let web = upstream("web", breaks());
+    shared.publish(snapshot(&[&web]));
+    let tried = live(&shared, &web, 1);
+    open(&tried);
+    let later = Instant::now() + breaker_settings().timeout;
+    let trial = tried.breaker.admit(Some(&breaker_settings()), later).unwrap();
+    assert!(trial.is_trial());
+    let view = shared.endpoints(&web.service).unwrap();
+    let endpoint = &view.ports[0].endpoints[1];
+    let breaker = endpoint.breaker.as_ref().unwrap();
+    assert_eq!(
+        (endpoint.state.as_str(), breaker.state.as_str(), breaker.open_for_ms),
+        ("trial", "half_open", None)
+    );
+    assert!(
+        gauges(&registry).contains(&"circuit_breaker_state{web,10.0.0.2:8080} 1".to_owned()),
+        "{:?}",
+        gauges(&registry)
+    );
+}
+
+#[test]
 fn a_service_that_is_not_there_is_an_error() {
     let shared = shared(&Registry::new());
     let error = shared.endpoints(&ObjectRef::new("shop", "web")).unwrap_err();

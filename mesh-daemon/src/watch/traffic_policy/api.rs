@@ -176,7 +176,7 @@ pub struct RetrySpec {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BudgetSpec {
-    /// Retries at most, in percent of the requests of the interval.
+    /// Retries at most, in percent of those requests of the interval that may be retried, as their policy or their route says.
     #[schemars(extend("minimum" = 0, "maximum" = 100))]
     pub percent: i64,
     /// The time that is looked at, from 1s to 1h.

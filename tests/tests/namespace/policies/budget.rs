@@ -111,3 +111,32 @@ fn a_part_of_the_requests_pays_for_retries() {
         Ok(())
     });
 }
+
+/// It is a part of the requests that may be retried: others come without a bound, and would pay for any storm.
+#[test]
+fn requests_that_are_never_retried_do_not_pay() {
+    one_server(|shop| {
+        let budget = with("{percent: 50, interval: 1h, minRetryRate: {count: 1, interval: 1h}}");
+        shop.behave("web-1", &json!({"status": 503}))?;
+        obey(shop, &[&budget])?;
+        let made = retries(shop, 1)?;
+        ensure!(made == 1, "the floor has one, there were {made}");
+        for spec in ["timeout: {request: 20s}", "retry: {attempts: 0}"] {
+            obey(shop, &[spec])?;
+            let made = retries(shop, 20)?;
+            ensure!(made == 0, "{spec}: {made} retries");
+        }
+        obey(shop, &[&budget])?;
+        let made = retries(shop, 1)?;
+        ensure!(made == 0, "{made} retries were paid by requests that have none");
+        // those that may be retried do, also where they need none
+        shop.behave("web-1", &json!({}))?;
+        for _ in 0..20 {
+            ask_counted(shop, &get())?;
+        }
+        shop.behave("web-1", &json!({"status": 503}))?;
+        let made = retries(shop, 1)?;
+        ensure!(made == 1, "{made} retries after 20 requests that pay");
+        Ok(())
+    });
+}

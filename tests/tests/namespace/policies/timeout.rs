@@ -67,7 +67,11 @@ fn of_each_attempt() {
         obey(shop, &["timeout: {backendRequest: 200ms}"])?;
         let (answer, served) = ask_counted(shop, &get())?;
         late(&answer)?;
-        ensure!(served == 1, "{served}");
+        ensure!(
+            served == 1 && answer.text().contains("timeouts.backendRequest gives"),
+            "{served}: {}",
+            answer.text()
+        );
         // all attempts have 500 ms together: the third has what is left, and there is no fourth
         obey(
             shop,
@@ -80,6 +84,21 @@ fn of_each_attempt() {
         let (answer, served) = ask_counted(shop, &get())?;
         late(&answer)?;
         ensure!(served <= 3 && start.elapsed() >= Duration::from_millis(500), "{served}");
+        // the second attempt is ended by what is left of the request's time, and the answer says so
+        obey(
+            shop,
+            &[
+                "retry: {attempts: 1, backoff: 0s}",
+                "timeout: {request: 3s, backendRequest: 2s}",
+            ],
+        )?;
+        let (answer, served) = ask_counted(shop, &get())?;
+        late(&answer)?;
+        ensure!(
+            served == 2 && answer.text().contains("timeouts.request gives"),
+            "{served}: {}",
+            answer.text()
+        );
         Ok(())
     });
 }

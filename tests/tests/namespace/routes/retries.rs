@@ -197,3 +197,58 @@ fn a_retry_stays_in_the_backend_and_goes_to_another_endpoint() {
         Ok(())
     });
 }
+
+#[test]
+fn what_asks_for_an_upgrade_is_sent_once() {
+    with_route(|shop| {
+        let load = Load::fresh(Version::Http1, WEB[0]).path("/two");
+        let found = tried(
+            shop,
+            &load.header("connection", "upgrade").header("upgrade", "echo"),
+            503,
+            1,
+        )?;
+        ensure!(found == (503, 1), "{found:?}");
+        Ok(())
+    });
+}
+
+/// A poor budget for who addresses `web`, a richer one for who addresses the backend itself; so few that each retry shows.
+const BUDGETS: &str = "
+apiVersion: weft.mesh/v1alpha1
+kind: TrafficPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: web}]
+  retry: {codes: [503], attempts: 1, backoff: 0s, budget: {percent: 0, interval: 1h, minRetryRate: {count: 2, interval: 1h}}}
+---
+apiVersion: weft.mesh/v1alpha1
+kind: TrafficPolicy
+metadata: {name: one, namespace: shop}
+spec:
+  targetRefs: [{group: '', kind: Service, name: one}]
+  retry: {codes: [503], attempts: 1, backoff: 0s, budget: {percent: 0, interval: 1h, minRetryRate: {count: 3, interval: 1h}}}
+";
+
+#[test]
+fn the_budget_is_that_of_the_service_that_was_addressed() {
+    with_route(|shop| {
+        apply(shop, BUDGETS)?;
+        shop.behave("web-1", &json!({"status": 503}))?;
+        let retries = |target| -> Result<u64> {
+            let before = shop.served("web-1")?;
+            for _ in 0..6 {
+                let answer = ask(shop, &Load::fresh(Version::Http1, target).path("/none"))?;
+                ensure!(answer.status == 503, "{answer:?}");
+            }
+            Ok(shop.served("web-1")? - before - 6)
+        };
+        // both end at the same endpoint of the same backend
+        let (by_web, by_one) = (retries(WEB[0])?, retries(super::at(1)[0])?);
+        ensure!(
+            (by_web, by_one) == (2, 3),
+            "{by_web} retries by way of web, and then {by_one} by way of its backend"
+        );
+        Ok(())
+    });
+}

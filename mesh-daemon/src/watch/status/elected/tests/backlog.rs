@@ -213,6 +213,23 @@ fn failures_hold_up_a_kind_ever_longer_and_no_other() {
 }
 
 #[test]
+fn a_kind_that_was_written_again_starts_with_a_short_pause_when_it_fails_next() {
+    for ended in [Outcome::Written, Outcome::Conflict] {
+        let mut turned = Turned::new(wanting(&["r"], "one"));
+        for _ in 0..5 {
+            turned.next();
+            turned.settle("r", &failed(None));
+        }
+        assert!(turned.next().unwrap().1 > PAUSE_FIRST * 2);
+        turned.settle("r", &ended);
+        turned.observe(wanting(&["r"], "another"));
+        turned.next();
+        turned.settle("r", &failed(None));
+        assert_eq!(turned.next().unwrap().1, PAUSE_FIRST, "after {ended:?}");
+    }
+}
+
+#[test]
 fn what_the_server_asks_for_is_kept_within_reason_and_what_it_refuses_is_left_alone() {
     let mut turned = Turned::new(wanting(&["r"], "one"));
     for (asked, waits) in [

@@ -232,6 +232,23 @@ fn lists_never_grow_beyond_what_the_api_takes() {
 }
 
 #[test]
+fn a_policy_has_no_more_ancestors_than_the_api_takes() {
+    const NAMES: [&str; 20] = [
+        "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t",
+    ];
+    let content = policy_content("r", 5, &NAMES, &accepted(true, "It holds."));
+    for (foreign, ours) in [(0, 16), (15, 1), (16, 0), (17, 0)] {
+        let others: Vec<Value> = (0..foreign)
+            .map(|index| json!({"ancestorRef": {"name": format!("g{index}")}, "controllerName": "example.net/other"}))
+            .collect();
+        let wanted = only(due(&content, &claims(Kind::TrafficPolicy, 5, &[]))).unwrap();
+        let written = merged(Subject::Policy, &others, &wanted, NOW).unwrap_or(others.clone());
+        assert_eq!(written.len(), foreign + ours);
+        assert_eq!(written[..foreign], others);
+    }
+}
+
+#[test]
 fn a_message_that_is_too_long_is_cut_and_counts_as_written() {
     let long = "é".repeat(NOTE_BYTES_MAX);
     let content = content([("r", verdict(1, &["a"], &accepted(true, &long)))]);
