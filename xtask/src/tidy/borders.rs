@@ -67,7 +67,14 @@ const BORDERS: [Border; 5] = [
 ];
 
 /// The crates that the brain may use, as paths name them: plain values (`http` has the types of heads and no I/O), and pure functions.
-const MODEL_CRATES: [&str; 5] = ["http", "ipnet", "mesh_common", "regex", "serde"];
+const MODEL_CRATES: [&str; 6] = [
+    "http",
+    "ipnet",
+    "mesh_common",
+    "regex_automata",
+    "regex_syntax",
+    "serde",
+];
 /// Parts of std that act, wait, or know the time.
 const MODEL_STD: [&str; 11] = [
     "std::env",

@@ -14,7 +14,7 @@ use super::{
     backends::Resolver,
     compile::Compiled,
     conditions::conditions,
-    pattern::Compiler,
+    patterns::Compiler,
     table::Candidate,
 };
 use crate::ids::ObjectRef;
@@ -57,7 +57,7 @@ pub(in super::super) fn all(world: &World<'_>, set_aside: &mut BTreeSet<SetAside
     let mut compiled = BTreeMap::new();
     let mut groups = Groups::new();
     let mut verdicts = BTreeMap::new();
-    for (name, route) in world.inputs.routes {
+    for (name, route) in by_age(world) {
         let rules = Compiled::of(route, &mut patterns, &mut resolver);
         let verdict = attach_to_parents(world, name, route, &rules, &mut groups);
         verdicts.insert(name.clone(), verdict);
@@ -70,6 +70,13 @@ pub(in super::super) fn all(world: &World<'_>, set_aside: &mut BTreeSet<SetAside
         verdicts,
         patterns: patterns.into_patterns(),
     }
+}
+
+/// Routes from the oldest to the youngest (one without a time is the youngest), then by name: in this order they have the room for patterns.
+fn by_age<'a>(world: &World<'a>) -> Vec<(&'a ObjectRef, &'a HttpRoute)> {
+    let mut routes: Vec<_> = world.inputs.routes.iter().collect();
+    routes.sort_by_key(|(name, route)| (route.created.is_none(), route.created, *name));
+    routes
 }
 
 fn attach_to_parents<'a>(

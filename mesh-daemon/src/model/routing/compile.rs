@@ -16,7 +16,8 @@ use super::{
     Action, Backends, Edits, HeaderEdits, RouteBackend, RuleFailure, Target,
     backends::{Resolver, Unresolved},
     matcher::{Matcher, PathMatcher, ValueMatcher},
-    pattern::{Compiler, Pattern},
+    pattern::Pattern,
+    patterns::{Compiler, RouteCompiler},
 };
 
 /// A route, compiled.
@@ -39,9 +40,10 @@ impl Compiled {
     /// Compiles all rules of a route.
     pub(super) fn of(route: &HttpRoute, patterns: &mut Compiler<'_>, backends: &mut Resolver<'_>) -> Self {
         let mut unresolved = Vec::new();
+        let mut patterns = patterns.route();
         let rules = (0..)
             .zip(&route.rules)
-            .map(|(index, rule)| compile(index, rule, patterns, backends, &mut unresolved))
+            .map(|(index, rule)| compile(index, rule, &mut patterns, backends, &mut unresolved))
             .collect();
         Self { rules, unresolved }
     }
@@ -55,7 +57,7 @@ impl Compiled {
 fn compile(
     index: usize,
     rule: &RouteRule,
-    patterns: &mut Compiler<'_>,
+    patterns: &mut RouteCompiler<'_, '_>,
     backends: &mut Resolver<'_>,
     unresolved: &mut Vec<Unresolved>,
 ) -> CompiledRule {
@@ -116,7 +118,7 @@ fn route_backend(
 fn matchers(
     field: &str,
     rule: &RouteRule,
-    patterns: &mut Compiler<'_>,
+    patterns: &mut RouteCompiler<'_, '_>,
     faults: &mut Vec<RuleFault>,
 ) -> Vec<Arc<Matcher>> {
     // where the border has left out matches, the others' places are not known any more
@@ -137,7 +139,7 @@ fn matchers(
 /// Which field of a match is at fault, and what is wrong with it.
 type MatchFault = (&'static str, String);
 
-fn matcher(one: &RouteMatch, patterns: &mut Compiler<'_>) -> Result<Matcher, MatchFault> {
+fn matcher(one: &RouteMatch, patterns: &mut RouteCompiler<'_, '_>) -> Result<Matcher, MatchFault> {
     let RouteMatch {
         path,
         method,
@@ -171,7 +173,11 @@ fn header_name(header: &ValueMatch) -> Result<HeaderName, MatchFault> {
     name.map_err(|_| ("headers", format!("`{}` is no name of a header", header.name)))
 }
 
-fn value(field: &'static str, of: &ValueMatch, patterns: &mut Compiler<'_>) -> Result<ValueMatcher, MatchFault> {
+fn value(
+    field: &'static str,
+    of: &ValueMatch,
+    patterns: &mut RouteCompiler<'_, '_>,
+) -> Result<ValueMatcher, MatchFault> {
     match &of.value {
         ValuePattern::Exact(exact) => Ok(ValueMatcher::Exact(exact.clone())),
         ValuePattern::Regex(text) => {

@@ -1,6 +1,12 @@
 //! Whether a request meets one match of a rule. Paths are matched as they are sent, without decoding or normalising: that is what the backend gets.
 
-use std::{borrow::Cow, cell::OnceCell, cmp::Reverse, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::{Cell, OnceCell},
+    cmp::Reverse,
+    fmt,
+    sync::Arc,
+};
 
 use http::{
     HeaderMap, HeaderName, Method, Uri,
@@ -8,6 +14,11 @@ use http::{
 };
 
 use super::pattern::Pattern;
+
+/// Most bytes that all patterns together read for one request: a worker decides it without a pause, and its other connections wait for 2 to 10 ms at this
+/// many. A thousand patterns that each read a path of 1 KB to its end, or two that read a whole head of 400 KiB. More than that only a request that is made
+/// for it needs; it meets no rule by chance, see [`Holds::Undecided`].
+const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// One match, ready to be tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +56,15 @@ pub(super) enum Kind {
     Prefix,
 }
 
+/// Whether a match holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    Yes,
+    No,
+    /// All else holds, and a pattern was not tried any more. Taken for a no, a long path would lead a request past the rule that is there to catch it.
+    Undecided,
+}
+
 impl Matcher {
     /// Kind, length of path or pattern in bytes, method, number of headers, number of query parameters (HTTPRoute, `rules[].matches`).
     pub(super) fn precedence(&self) -> Precedence {
@@ -59,10 +79,20 @@ impl Matcher {
     }
 
     /// Whether all but an exact path or a prefix hold: the table has looked those up already.
-    pub(super) fn holds(&self, request: &Request<'_>) -> bool {
+    pub(super) fn holds(&self, request: &Request<'_>) -> Holds {
+        request.untried.set(false);
+        match (self.may_hold(request), request.untried.get()) {
+            (false, _) => Holds::No,
+            (true, false) => Holds::Yes,
+            (true, true) => Holds::Undecided,
+        }
+    }
+
+    /// As if patterns that are not tried any more held.
+    fn may_hold(&self, request: &Request<'_>) -> bool {
         let path = match &self.path {
             PathMatcher::Exact(_) | PathMatcher::Prefix(_) => true,
-            PathMatcher::Regex(pattern) => pattern.matches(request.path().as_bytes()),
+            PathMatcher::Regex(pattern) => request.may_meet(pattern, request.path().as_bytes()),
         };
         path && self
             .method
@@ -70,12 +100,19 @@ impl Matcher {
             .is_none_or(|method| method == request.method.as_str())
             && self.headers.iter().all(|(name, value)| {
                 let header = request.header(name);
-                header.is_some_and(|header| value.matches(&header))
+                header.is_some_and(|header| value.may_match(request, &header))
             })
             && self.query.iter().all(|(name, value)| {
                 let parameter = request.parameter(name.as_bytes());
-                parameter.is_some_and(|parameter| value.matches(parameter))
+                parameter.is_some_and(|parameter| value.may_match(request, parameter))
             })
+    }
+
+    /// Whether it has a pattern.
+    pub(super) fn has_pattern(&self) -> bool {
+        let values = self.headers.iter().map(|(_, value)| value);
+        let mut values = values.chain(self.query.iter().map(|(_, value)| value));
+        matches!(self.path, PathMatcher::Regex(_)) || values.any(|value| matches!(value, ValueMatcher::Regex(_)))
     }
 
     /// The prefix that it matched, if it matches by one.
@@ -88,10 +125,10 @@ impl Matcher {
 }
 
 impl ValueMatcher {
-    fn matches(&self, value: &[u8]) -> bool {
+    fn may_match(&self, request: &Request<'_>, value: &[u8]) -> bool {
         match self {
             Self::Exact(exact) => exact.as_bytes() == value,
-            Self::Regex(pattern) => pattern.matches(value),
+            Self::Regex(pattern) => request.may_meet(pattern, value),
         }
     }
 }
@@ -103,6 +140,10 @@ pub(super) struct Request<'a> {
     headers: &'a HeaderMap,
     /// Decoded when the first match asks for one.
     query: OnceCell<Vec<Parameter<'a>>>,
+    /// What patterns may still read.
+    read_bytes_left: Cell<usize>,
+    /// Whether a pattern was not tried since this was reset.
+    untried: Cell<bool>,
 }
 
 /// Name and value of a query parameter, decoded.
@@ -115,7 +156,21 @@ impl<'a> Request<'a> {
             uri,
             headers,
             query: OnceCell::new(),
+            read_bytes_left: Cell::new(READ_BYTES_MAX),
+            untried: Cell::new(false),
         }
+    }
+
+    /// Whether a pattern matches a value, or may: when the patterns have read enough, it is not tried.
+    fn may_meet(&self, pattern: &Pattern, value: &[u8]) -> bool {
+        let left = self.read_bytes_left.get();
+        if left == 0 {
+            self.untried.set(true);
+            return true;
+        }
+        let (matches, read_bytes) = pattern.matches(value);
+        self.read_bytes_left.set(left.saturating_sub(read_bytes));
+        matches
     }
 
     /// As sent; empty or `*` for requests without one.

@@ -1,6 +1,7 @@
 //! Routes as requests meet them: for each service address and port, rules in the order of their precedence. Matching is pure.
 
 mod pattern;
+mod patterns;
 mod matcher;
 mod table;
 mod compile;
@@ -21,7 +22,7 @@ use super::{
 use crate::ids::ObjectRef;
 
 pub(super) use build::{World, all};
-pub use pattern::Patterns;
+pub use patterns::Patterns;
 pub use table::{Matched, RouteTable};
 
 /// The routes of every service address and port that has any.

@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, Uri};
 
 use super::{
     super::plain::plain,
-    Rule,
-    matcher::{Matcher, PathMatcher, Request},
+    Action, Rule, RuleFailure,
+    matcher::{Holds, Matcher, PathMatcher, Request},
 };
 
 /// Rules in the order of their precedence. Exact paths and prefixes are looked up by hash, so the cost of a request does not grow with their number;
@@ -21,6 +21,8 @@ pub struct RouteTable {
     pub rules: Vec<Arc<Rule>>,
     entries: Vec<Entry>,
     index: Index,
+    /// What stands for a rule with patterns, by its place in `rules`, when it cannot be known whether it matches: the same, but failing.
+    undecided: HashMap<usize, Arc<Rule>>,
 }
 
 /// One match of a rule.
@@ -60,11 +62,12 @@ pub struct Matched<'a> {
 
 impl PartialEq for RouteTable {
     fn eq(&self, other: &Self) -> bool {
-        // the index follows from the entries
+        // the others follow from these two
         let Self {
             rules,
             entries,
             index: _,
+            undecided: _,
         } = self;
         *rules == other.rules && *entries == other.entries
     }
@@ -82,22 +85,32 @@ impl RouteTable {
                 table.rules.len() - 1
             });
             table.index.add(&matcher.path, table.entries.len());
+            if matcher.has_pattern()
+                && let Some(rule) = table.rules.get(place)
+            {
+                table.undecided.entry(place).or_insert_with(|| failing(rule));
+            }
             table.entries.push(Entry { matcher, rule: place });
         }
         table.index.measure();
         table
     }
 
-    /// The rule of the highest precedence that matches.
+    /// The rule of the highest precedence that matches; failing, if patterns would have to read too much of the request to know.
     pub fn find(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Matched<'_>> {
         let request = Request::new(method, uri, headers);
         let path = request.path();
         let exact = self.index.exact.get(path).into_iter();
         let candidates = exact.chain([&self.index.regexes]).chain(self.index.prefixes(path));
-        let mut entries = candidates.flatten().filter_map(|at| self.entries.get(*at));
-        let entry = entries.find(|entry| entry.matcher.holds(&request))?;
+        let entries = candidates.flatten().filter_map(|at| self.entries.get(*at));
+        let mut tried = entries.map(|entry| (entry, entry.matcher.holds(&request)));
+        let (entry, holds) = tried.find(|(_, holds)| *holds != Holds::No)?;
+        let rule = match holds {
+            Holds::Undecided => self.undecided.get(&entry.rule),
+            Holds::Yes | Holds::No => self.rules.get(entry.rule),
+        };
         Some(Matched {
-            rule: self.rules.get(entry.rule)?,
+            rule: rule?,
             prefix: entry.matcher.prefix(),
         })
     }
@@ -107,6 +120,13 @@ impl RouteTable {
         let entries = self.entries.iter();
         entries.filter_map(|entry| Some((plain(&entry.matcher.to_string()), self.rules.get(entry.rule)?)))
     }
+}
+
+fn failing(rule: &Rule) -> Arc<Rule> {
+    Arc::new(Rule {
+        action: Action::Fail(RuleFailure::Unsupported),
+        ..rule.clone()
+    })
 }
 
 /// What the match says itself, then the oldest route (one without a time is the youngest), then by name, then the order of the rules. All routes of a table

@@ -5,6 +5,7 @@ mod backends;
 mod cost;
 mod dump;
 mod matching;
+mod patterns;
 mod policies;
 pub(super) mod random;
 mod reference;

@@ -60,6 +60,90 @@ fn cost_of_build_after() {
     );
 }
 
+/// What the bounds of patterns leave of the worst that routes can ask for.
+#[test]
+#[ignore = "prints figures"]
+fn cost_of_the_worst_patterns() {
+    let value: String = (0_u32..400_000)
+        .scan(1_u32, |seed, _| {
+            *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            Some(if *seed >> 31 == 0 { 'a' } else { 'b' })
+        })
+        .collect();
+    for pattern in ["[ab]*c", "(?:a|b)*a(?:a|b){10}"] {
+        for matches in [1, 128] {
+            let matches: Vec<_> = (0..matches)
+                .map(|number| any().header_regex("x-tag", &format!("{pattern}{number}")))
+                .collect();
+            let mut inputs = three();
+            inputs.http_route("shop/a", route(&[rule(&matches)]));
+            let content = build(&inputs);
+            let table = content.route_table(None, WEB.parse().unwrap()).unwrap();
+            let headers: HeaderMap = [("x-tag".parse().unwrap(), value.parse().unwrap())]
+                .into_iter()
+                .collect();
+            let find = || {
+                black_box(table.find(&Method::GET, &Uri::from_static("/"), &headers));
+            };
+            println!("find: {} of `{pattern}` and 400 kB: {} µs", matches.len(), time(find));
+        }
+    }
+}
+
+/// The pattern with a number.
+type Hostile = fn(usize) -> String;
+
+/// As much as one HTTPRoute may hold: 128 matches of a path, 16 headers and 16 query parameters.
+#[test]
+#[ignore = "prints figures"]
+fn cost_of_the_worst_route() {
+    let words = |number: usize| {
+        (0..50)
+            .map(|word| format!("w{word}x{number}"))
+            .collect::<Vec<_>>()
+            .join("|")
+    };
+    let kinds: [(&str, Hostile); 5] = [
+        ("small", |number| format!("/{number}/[a-z]+/.*")),
+        ("refused for its size", |number| format!("{number}.*a.{{30}}")),
+        ("refused later", |number| {
+            format!("{number}(?:(?:a?){{60}}(?:.|b1|c2|d3|e4)){{3}}")
+        }),
+        ("of Unicode", |number| format!(r"{number}(?u)\w+[^\W\d]*")),
+        ("no pattern", |number| format!("{number}(")),
+    ];
+    let folded = |number: usize| format!("(?i).*({}).*", words(number));
+    let kinds = kinds
+        .into_iter()
+        .map(|(what, one)| (what, Box::new(one) as Box<dyn Fn(usize) -> String>));
+    for (what, one) in kinds.chain([("words in either case", Box::new(folded) as Box<_>)]) {
+        let matches = (0..128).map(|at| {
+            (0..16).fold(regex(&one(at * 33)), |of, number| {
+                of.header_regex(&format!("x-{number}"), &one(at * 33 + number + 1))
+                    .query_regex(&format!("q{number}"), &one(at * 33 + number + 17))
+            })
+        });
+        let rules: Vec<_> = matches.collect::<Vec<_>>().chunks(8).map(rule).collect();
+        let mut inputs = three();
+        inputs.http_route("shop/a", route(&rules));
+        let before = resident_bytes();
+        let begin = Instant::now();
+        let content = build(&inputs);
+        let (took, kept) = (begin.elapsed(), resident_bytes().saturating_sub(before));
+        println!(
+            "build: one route of 4,224 patterns, {what}: {took:?}, {} kB",
+            kept / 1024
+        );
+        drop(content);
+    }
+}
+
+/// What the process has in memory.
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
 /// One route per 16 rules, as many as the API allows, all of `shop/web`.
 fn with(rules: usize, one: Numbered) -> Inputs {
     let rules: Vec<RouteRule> = (0..rules).map(|number| rule(&[one(number)])).collect();
