@@ -12,7 +12,7 @@ use super::{
     args::{Cli, DetachArgs, LogArgs, Sub},
     check::{self, Host},
 };
-use crate::telemetry::LogFormat;
+use crate::{print, telemetry::LogFormat};
 
 /// Exit status for a wrong flag or value, as getopt's users have it; 1 is for failures at run time.
 const EXIT_USAGE: u8 = 2;
@@ -48,19 +48,14 @@ pub enum Stop {
 
 impl Stop {
     /// Prints, and says the exit status.
-    #[expect(
-        clippy::print_stdout,
-        clippy::print_stderr,
-        reason = "before logging starts, this is the program's voice"
-    )]
     pub fn print(&self) -> ExitCode {
         match self {
-            Self::Asked(text) => {
-                print!("{text}");
-                ExitCode::SUCCESS
-            }
+            Self::Asked(text) => match print::answer(text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            },
             Self::Wrong(line) => {
-                eprintln!("mesh-daemon: {line}");
+                print::complaint(line);
                 ExitCode::from(EXIT_USAGE)
             }
         }

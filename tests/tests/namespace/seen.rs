@@ -351,4 +351,29 @@ fn refused(output: std::process::Output, code: i32, part: &str) -> Result<()> {
     ensure!(output.stdout.is_empty(), "an error is not printed as an answer");
     ensure!(said.lines().count() == 1 && said.contains(part), "{said}");
     Ok(())
+/// As behind `| head -1`, once it has seen enough.
+#[test]
+fn an_answer_that_nobody_reads_to_its_end_ends_in_silence() {
+    tell(Shop::captured(), |shop| {
+        for question in [
+            &["routes"][..],
+            &["endpoints", "shop/web"],
+            &["policy", "shop/web"],
+            &["policy", "-o", "json"],
+            &["routes", "--help"],
+        ] {
+            let (reader, writer) = std::io::pipe()?;
+            drop(reader);
+            let output = daemon(shop)?.question(question)?.stdout(writer).output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.status.success() && said.is_empty(),
+                "{question:?}: {}: {said}",
+                output.status
+            );
+        }
+        Ok(())
+    });
+}
+
 }
