@@ -78,7 +78,7 @@ fn breaker(breaker: &BreakerView) -> String {
     } = breaker;
     match (state.as_str(), open_for_ms) {
         ("open", Some(left)) if *left > 0.0 => format!("open for {:.1}s more", left / 1000.0),
-        ("open", _) => "open until it is asked".to_owned(),
+        ("open", _) => "open, trial due".to_owned(),
         ("half_open", _) => format!("half open, trials passed: {successes}"),
         ("closed", _) if *failures > 0 => format!("closed, {} in a row", counted(*failures, "failure")),
         (state, _) => state.to_owned(),
@@ -140,7 +140,7 @@ PORT   ADDRESS         POD          NODE   STATE     BREAKER              REQUES
             ("closed", 2, 0, None, "closed, 2 failures in a row"),
             ("half_open", 0, 1, None, "half open, trials passed: 1"),
             ("open", 0, 0, Some(1250.0), "open for 1.2s more"),
-            ("open", 0, 0, Some(0.0), "open until it is asked"),
+            ("open", 0, 0, Some(0.0), "open, trial due"),
         ] {
             let view = BreakerView {
                 state: state.to_owned(),
