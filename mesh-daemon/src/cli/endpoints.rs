@@ -3,6 +3,9 @@
 use super::table::{Table, counted, or_dash};
 use crate::proxy::{BreakerView, EndpointView, EndpointsView, PortView};
 
+/// Age in milliseconds from which a latency stands with its age: younger ones are of an endpoint that answers.
+const AGE_SHOWN_MS: f64 = 1000.0;
+
 /// The whole answer.
 pub(super) fn table(view: &EndpointsView) -> String {
     let EndpointsView {
@@ -58,11 +61,24 @@ fn row(port: &PortView, endpoint: &EndpointView) -> [String; 12] {
         endpoint.breaker.as_ref().map_or_else(|| "-".to_owned(), breaker),
         endpoint.requests_in_flight.to_string(),
         endpoint.connections.to_string(),
-        or_dash(endpoint.latency_ms.map(milliseconds)),
+        or_dash(
+            endpoint
+                .latency_ms
+                .map(|latency| self::latency(latency, endpoint.latency_age_ms)),
+        ),
         or_dash(endpoint.round_trip_ms.map(milliseconds)),
         or_dash(endpoint.retransmits),
         endpoint.weight.to_string(),
     ]
+}
+
+/// With its age, where that is worth a word.
+fn latency(average: f64, age: Option<f64>) -> String {
+    let average = milliseconds(average);
+    match age {
+        Some(age) if age >= AGE_SHOWN_MS => format!("{average} ({:.0}s ago)", age / 1000.0),
+        _ => average,
+    }
 }
 
 fn milliseconds(number: f64) -> String {
@@ -95,7 +111,7 @@ mod tests {
         json!({
             "address": format!("10.0.0.{number}:8080"), "pod": format!("shop/web-{number}"), "node": "n1", "weight": 1, "state": state,
             "breaker": breaker, "requestsInFlight": 1, "opaqueConnections": 0, "connections": 2, "latencyMs": 1.25,
-            "roundTripMs": 0.5, "retransmits": 3
+            "latencyAgeMs": 40.5, "roundTripMs": 0.5, "retransmits": 3
         })
     }
 
@@ -103,7 +119,7 @@ mod tests {
     fn endpoints_as_people_read_them() {
         let unknown = json!({
             "address": "10.0.0.9:8080", "pod": null, "node": null, "weight": 7, "state": "ready", "breaker": null,
-            "requestsInFlight": 0, "opaqueConnections": 0, "connections": 0, "latencyMs": null, "roundTripMs": null, "retransmits": null
+            "requestsInFlight": 0, "opaqueConnections": 0, "connections": 0, "latencyMs": null, "latencyAgeMs": null, "roundTripMs": null, "retransmits": null
         });
         let open = json!({"state": "open", "failures": 0, "successes": 0, "openForMs": 4200.0});
         let document = json!({
@@ -130,6 +146,17 @@ PORT   ADDRESS         POD          NODE   STATE     BREAKER              REQUES
 80     10.0.0.9:8080   -            -      ready     -                    0          0             -         -         -             7
 "
         );
+    }
+
+    #[test]
+    fn a_latency_that_is_old_says_so() {
+        for (age, expected) in [
+            (None, "0.250ms"),
+            (Some(999.0), "0.250ms"),
+            (Some(20_400.0), "0.250ms (20s ago)"),
+        ] {
+            assert_eq!(latency(0.25, age), expected);
+        }
     }
 
     #[test]

@@ -40,11 +40,12 @@ generation, parents: [{service, sectionName, port, conditions}]}]}; `clients` is
 
 pub(super) const ENDPOINTS: &str = "\
 Asks the running daemon for the ready endpoints of a Service and what this node knows of each: whether its circuit breaker lets requests \
-through, requests and connections that are under way from this node, the moving average of its answers' latency, and the kernel's round trip and \
-segments sent again. Other nodes have counts of their own.
+through, requests and connections that are under way from this node, the moving average of its answers' latency as the last sample left it (with that \
+sample's age from a second on: a server that hangs gives none), and the kernel's round trip and segments sent again. Other nodes have counts of \
+their own. BREAKER says `open, trial due` when the breaker's timeout is over: the next request is its half-open trial.
 
 With -o json: {snapshot, service, requestsInFlight, connections, ports: [{port, family, loadBalancer, endpoints: [{address, pod, node, weight, \
-state, breaker: {state, failures, successes, openForMs}, requestsInFlight, opaqueConnections, connections, latencyMs, roundTripMs, \
+state, breaker: {state, failures, successes, openForMs}, requestsInFlight, opaqueConnections, connections, latencyMs, latencyAgeMs, roundTripMs, \
 retransmits}]}]}; what is not known is null.";
 
 pub(super) const POLICY: &str = "\

@@ -179,6 +179,10 @@ fn endpoints(shop: &Shop) -> Result<()> {
         );
         // the kernel's ear hears both, as every connection of these goes through it
         ensure!(
+            endpoint["latencyAgeMs"].as_f64().is_some_and(|age| age >= 0.0),
+            "{endpoint:#}"
+        );
+        ensure!(
             endpoint["roundTripMs"].as_f64().is_some_and(|time| time > 0.0),
             "{endpoint:#}"
         );
