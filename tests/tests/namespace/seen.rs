@@ -261,7 +261,7 @@ fn metrics(shop: &Shop) -> Result<()> {
 }
 
 /// The last line of the access log that a field's value names.
-fn logged(shop: &Shop, field: &str, value: &Value) -> Result<Value> {
+pub(crate) fn logged(shop: &Shop, field: &str, value: &Value) -> Result<Value> {
     wait_for("a line of the access log", HANG_GUARD, || {
         let output = daemon(shop)?.process.output();
         let lines = output.lines().filter(|line| line.starts_with('{'));
