@@ -32,11 +32,14 @@ node. Give it the same flags for the kernel as the daemon had.";
 
 pub(super) const ROUTES: &str = "\
 Asks the running daemon for the rules that requests of this node's pods meet, by Service, port and clients, in the order of precedence: what a \
-request must be like, what is done with it, and which rule of which HTTPRoute in which generation says so. Below them stands what became of \
-each HTTPRoute at each Service that it names, as conditions.
+request must be like, what is done with it, and which rule of which HTTPRoute in which generation says so. ACTION tells what a rule changes before \
+`->` and what a backend changes behind its name, of headers by their names. Below them stands what became of each HTTPRoute at each Service that it \
+names, as conditions.
 
-With -o json: {snapshot, rules: [{service, port, addresses, clients, match, action, route, generation, rule, ruleName}], routes: [{route, \
-generation, parents: [{service, sectionName, port, conditions}]}]}; `clients` is the namespace whose clients the rule holds for, or null for all.";
+With -o json: {snapshot, rules: [{service, port, addresses, clients, match, action, filters, route, generation, rule, ruleName}], routes: [{route, \
+generation, parents: [{service, sectionName, port, conditions}]}]}; `clients` is the namespace whose clients the rule holds for, or null for all; \
+`filters`, of rules and of backends: [{type: RequestHeaderModifier or ResponseHeaderModifier, set: [{name, value}], add, remove}, {type: URLRewrite, \
+hostname, path: {type, value}}].";
 
 pub(super) const ENDPOINTS: &str = "\
 Asks the running daemon for the ready endpoints of a Service and what this node knows of each: whether its circuit breaker lets requests \

@@ -140,7 +140,8 @@ fn routes(shop: &Shop) -> Result<()> {
         &json!({
             "service": "shop/web", "port": 80, "addresses": ["10.96.0.10", "fd96::10"], "clients": null,
             "match": "prefix /cart method=GET header x-user=premium",
-            "action": {"type": "forward", "backends": [{"name": "shop/web:80", "weight": 1, "isResolved": true}]},
+            "action": {"type": "forward", "backends": [{"name": "shop/web:80", "weight": 1, "isResolved": true, "filters": []}]},
+            "filters": [],
             "route": "shop/web", "generation": 3, "rule": 0, "ruleName": "cart"
         }),
     )?;

@@ -2,6 +2,7 @@
 //! scripts read them.
 
 mod routes;
+mod edits;
 mod policy;
 mod words;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Condition, Content};
 use crate::ids::ObjectRef;
 
+pub use edits::{FilterView, HeaderView, PathChangeView};
 pub use policy::policy_view;
 pub use routes::routes_view;
 pub use words::balancer_name;
@@ -52,6 +54,8 @@ pub struct RuleView {
     pub matches: String,
     /// What is done with it.
     pub action: ActionView,
+    /// What is changed in the request and its answer, before a backend's own changes.
+    pub filters: Vec<FilterView>,
     /// The HTTPRoute.
     pub route: ObjectRef,
     /// Its generation.
@@ -81,8 +85,8 @@ pub enum ActionView {
         hostname: Option<String>,
         /// The new port.
         port: Option<u16>,
-        /// How the path changes, as in `prefix=/new`.
-        path: Option<String>,
+        /// How the path changes.
+        path: Option<PathChangeView>,
     },
     /// Answers 500.
     Fail {
@@ -101,6 +105,8 @@ pub struct BackendView {
     pub weight: u32,
     /// False: it does not exist or cannot be one, and its share is answered with 500.
     pub is_resolved: bool,
+    /// What is changed in requests to it and their answers, after the rule's own changes.
+    pub filters: Vec<FilterView>,
 }
 
 /// What became of an HTTPRoute.
