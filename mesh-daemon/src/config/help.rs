@@ -9,7 +9,7 @@ pub(super) const KERNEL: &str = "The node's kernel";
 pub(super) const LOG: &str = "Log";
 
 pub(super) const USAGE: &str = "mesh-daemon [run] [--kubeconfig FILE | --manifests DIR] [OPTIONS]\n       mesh-daemon detach [OPTIONS]\n       \
-mesh-daemon routes [SERVICE] | endpoints SERVICE | policy SERVICE [-n NAME] [-o table|json]";
+mesh-daemon routes [SERVICE] | endpoints SERVICE | policy [SERVICE] [-n NAME] [-o table|json]";
 
 pub(super) const ABOUT: &str = "\
 Weft's node daemon. One runs on each node of a Kubernetes cluster, as root or with the capabilities below, in the node's network \
@@ -54,10 +54,12 @@ retransmits}]}]}; what is not known is null.";
 pub(super) const POLICY: &str = "\
 Asks the running daemon for every setting that holds for a Service and who says so: its TrafficPolicy, with the generation of the spec that \
 serves; a rule of an HTTPRoute, for the requests that meet it; or the default. Below them stands what became of each TrafficPolicy that names \
-the Service, as conditions: also of those that lost to an older one, and of specs that do not hold.
+the Service, as conditions: also of those that lost to an older one, and of specs that do not hold. Without a Service: what became of every \
+TrafficPolicy at each of its targets, which shows a target that is misspelled.
 
-With -o json: {snapshot, service, policy: {name, generation}, settings: [{field, value, from: {kind, name, generation}}], rules: [{route, \
-generation, rule, ruleName, clients, settings}], policies: [{policy, generation, conditions}]}.";
+With -o json: {snapshot, service, isKnown, policy: {name, generation}, settings: [{field, value, from: {kind, name, generation}}], rules: [{route, \
+generation, rule, ruleName, clients, settings}], policies: [{policy, generation, conditions}]}; without a Service: {snapshot, \
+policies: [{policy, generation, targets: [{service, conditions}]}]}.";
 
 pub(super) const AFTER_SHORT: &str = "`--help` says more: defaults and their reasons, files, signals, exit status.";
 

@@ -178,11 +178,11 @@ fn endpoints(shop: &Shop) -> Result<()> {
             endpoint["latencyMs"].as_f64().is_some_and(|latency| latency > 0.0),
             "{endpoint:#}"
         );
-        // the kernel's ear hears both, as every connection of these goes through it
         ensure!(
             endpoint["latencyAgeMs"].as_f64().is_some_and(|age| age >= 0.0),
             "{endpoint:#}"
         );
+        // the kernel's ear hears both, as every connection of these goes through it
         ensure!(
             endpoint["roundTripMs"].as_f64().is_some_and(|time| time > 0.0),
             "{endpoint:#}"
@@ -337,6 +337,7 @@ fn a_question_without_an_answer_says_why_in_one_sentence() {
             (&["routes", "shop/wbe"], 1, "there is no Service shop/wbe"),
             (&["routes", "-o", "yaml"], 2, "invalid value 'yaml'"),
             (&["endpoints"], 2, "<SERVICE>"),
+            (&["policy", "shop/web", "-n", "other"], 2, "name one namespace"),
         ] {
             refused(daemon(shop)?.look(question)?, code, part)?;
         }
@@ -350,12 +351,6 @@ fn a_question_without_an_answer_says_why_in_one_sentence() {
     });
 }
 
-fn refused(output: std::process::Output, code: i32, part: &str) -> Result<()> {
-    let said = String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() == Some(code), "{}: {said}", output.status);
-    ensure!(output.stdout.is_empty(), "an error is not printed as an answer");
-    ensure!(said.lines().count() == 1 && said.contains(part), "{said}");
-    Ok(())
 /// As behind `| head -1`, once it has seen enough.
 #[test]
 fn an_answer_that_nobody_reads_to_its_end_ends_in_silence() {
@@ -381,4 +376,10 @@ fn an_answer_that_nobody_reads_to_its_end_ends_in_silence() {
     });
 }
 
+fn refused(output: std::process::Output, code: i32, part: &str) -> Result<()> {
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(code), "{}: {said}", output.status);
+    ensure!(output.stdout.is_empty(), "an error is not printed as an answer");
+    ensure!(said.lines().count() == 1 && said.contains(part), "{said}");
+    Ok(())
 }

@@ -18,7 +18,7 @@ use super::{Condition, Content};
 use crate::ids::ObjectRef;
 
 pub use edits::{FilterView, HeaderView, PathChangeView};
-pub use policy::policy_view;
+pub use policy::{policies_view, policy_view};
 pub use routes::routes_view;
 pub use words::balancer_name;
 
@@ -158,6 +158,8 @@ pub struct PolicyView {
     pub snapshot: u64,
     /// The Service.
     pub service: ObjectRef,
+    /// False: no such Service is known, but it is named as a target; then there are no settings.
+    pub is_known: bool,
     /// The TrafficPolicy that holds for it, with the generation of the spec that serves.
     pub policy: Option<PolicyRef>,
     /// What holds: of its endpoints, and of requests that are addressed to it and meet no rule of a route.
@@ -166,6 +168,38 @@ pub struct PolicyView {
     pub rules: Vec<RuleSettingsView>,
     /// What became of each TrafficPolicy that names it as a target, the one that holds among them.
     pub policies: Vec<PolicyStatusView>,
+}
+
+/// The answer to `/policy` without a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoliciesView {
+    /// Generation of the snapshot that it was taken from.
+    pub snapshot: u64,
+    /// Each TrafficPolicy.
+    pub policies: Vec<PolicyTargetsView>,
+}
+
+/// What became of a TrafficPolicy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyTargetsView {
+    /// The TrafficPolicy.
+    pub policy: ObjectRef,
+    /// The generation that was looked at.
+    pub generation: i64,
+    /// Its targets, in the order of the spec.
+    pub targets: Vec<TargetView>,
+}
+
+/// What became of a TrafficPolicy at one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetView {
+    /// The Service, whether there is such a one or not.
+    pub service: ObjectRef,
+    /// As `kubectl` shows them where there is an API server.
+    pub conditions: Vec<ConditionView>,
 }
 
 /// A spec of a TrafficPolicy.

@@ -9,7 +9,7 @@ use super::{
         super::{
             ActionView, BackendView, CircuitBreaker, HashKey, HeaderChanges, Limits, LoadBalancer, PathChange,
             PolicySpec, Redirect, RetryBudget, RetryPolicy, Rewrite, RouteRetry, RouteTimeouts, SettingView, Snapshot,
-            TimeoutPolicy, TrafficPolicy, ValidPolicy, WhenAllOpen, build, policy_view, routes_view,
+            TimeoutPolicy, TrafficPolicy, ValidPolicy, WhenAllOpen, build, policies_view, policy_view, routes_view,
         },
         object, service,
     },
@@ -301,4 +301,28 @@ fn without_a_policy_all_is_default_and_of_two_the_other_is_conflicted() {
         .map(|policy| (policy.policy.name.as_str(), policy.conditions[0].reason.as_str()))
         .collect();
     assert_eq!(reasons, [("a", "Accepted"), ("b", "Conflicted")]);
+}
+
+#[test]
+fn a_policy_for_a_service_that_is_not_there_is_found_and_says_so() {
+    let mut inputs = three();
+    inputs.policies.insert(object("shop/p"), policy(4, "wbe", full()));
+    inputs.policies.insert(object("blog/p"), policy(1, "gone", full()));
+    let snapshot = snapshot(&inputs);
+    let view = policy_view(&snapshot, &object("shop/wbe")).unwrap();
+    assert!(
+        !view.is_known && view.policy.is_none() && view.settings.is_empty(),
+        "{view:?}"
+    );
+    assert_eq!(view.policies[0].conditions[0].reason, "TargetNotFound");
+    assert!(policy_view(&snapshot, &object("shop/web")).unwrap().is_known);
+    let found = |namespace| {
+        let view = policies_view(&snapshot, namespace);
+        let targets = view.policies.into_iter().flat_map(|policy| policy.targets);
+        let told = targets.map(|target| (target.service.to_string(), target.conditions[0].reason.clone()));
+        told.collect::<Vec<_>>()
+    };
+    let not_found = |service: &str| (service.to_owned(), "TargetNotFound".to_owned());
+    assert_eq!(found(None), [not_found("blog/gone"), not_found("shop/wbe")]);
+    assert_eq!(found(Some("shop")), [not_found("shop/wbe")]);
 }
