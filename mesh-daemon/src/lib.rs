@@ -4,6 +4,7 @@
 // floor 0: words that every room speaks
 pub mod ids;
 pub mod drain;
+pub mod print;
 pub mod ready;
 pub mod task;
 pub mod telemetry;

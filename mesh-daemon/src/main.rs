@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use mesh_daemon::{app, config, telemetry};
+use mesh_daemon::{app, config, print, telemetry};
 
 fn main() -> ExitCode {
     let invocation = match config::command_line() {
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match app::main(invocation.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mesh-daemon: {}", one_line(&error));
+            print::complaint(&one_line(&error));
             ExitCode::FAILURE
         }
     }

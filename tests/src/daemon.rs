@@ -166,9 +166,17 @@ impl Daemon {
     /// # Errors
     /// If the program was not built.
     pub fn look(&self, arguments: &[&str]) -> Result<Output> {
+        Ok(self.question(arguments)?.output()?)
+    }
+
+    /// The command that asks it.
+    ///
+    /// # Errors
+    /// If the program was not built.
+    pub fn question(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = self.node.netns.command(binary("mesh-daemon")?);
         command.args(arguments).arg("--admin-socket").arg(&self.admin_socket);
-        Ok(command.output()?)
+        Ok(command)
     }
 
     /// Ends it as Kubernetes does, and waits.

@@ -48,7 +48,11 @@ pub(super) fn subject(path: &str, query: &str) -> Option<Result<Subject, String>
     };
     Some(match path {
         "/endpoints" => of_service(Subject::Endpoints),
-        "/policy" => of_service(Subject::Policy),
+        "/policy" => match parameter(query) {
+            None if query.is_empty() => Ok(Subject::Policies),
+            Some(("namespace", name)) => Ok(Subject::PoliciesIn(name.to_owned())),
+            _ => of_service(Subject::Policy),
+        },
         "/routes" => match parameter(query) {
             None if query.is_empty() => Ok(Subject::Routes),
             Some(("namespace", name)) => Ok(Subject::RoutesIn(name.to_owned())),
@@ -112,10 +116,12 @@ mod tests {
             ("/routes", "service=shop/web", Ok(Subject::RoutesOf(web()))),
             ("/endpoints", "service=shop%2Fweb", Ok(Subject::Endpoints(web()))),
             ("/policy", "service=shop/web", Ok(Subject::Policy(web()))),
+            ("/policy", "", Ok(Subject::Policies)),
+            ("/policy", "namespace=shop", Ok(Subject::PoliciesIn("shop".to_owned()))),
             (
-                "/policy",
+                "/endpoints",
                 "",
-                Err("say of which Service, as in /policy?service=shop/web"),
+                Err("say of which Service, as in /endpoints?service=shop/web"),
             ),
             (
                 "/routes",

@@ -13,7 +13,7 @@ use std::future::Future;
 use anyhow::Context as _;
 use tokio::task::LocalSet;
 
-use crate::{cli, config::Command};
+use crate::{cli, config::Command, print};
 
 /// Does what was asked for.
 ///
@@ -22,10 +22,7 @@ use crate::{cli, config::Command};
 pub fn main(command: Command) -> anyhow::Result<()> {
     if let Command::Ask(question) = &command {
         // it needs no rights but those on the socket
-        return block_on(async {
-            println(cli::look(question).await?.trim_end());
-            Ok(())
-        });
+        return block_on(async { say(cli::look(question).await?.trim_end()) });
     }
     preflight::check()?;
     match command {
@@ -36,10 +33,7 @@ pub fn main(command: Command) -> anyhow::Result<()> {
         }
         Command::Detach(kernel) => {
             let _lock = lock::take(&kernel.pin_dir)?;
-            block_on(async {
-                println(&cli::detach::detach(&kernel, &run::netlink()?).await?);
-                Ok(())
-            })
+            block_on(async { say(&cli::detach::detach(&kernel, &run::netlink()?).await?) })
         }
     }
 }
@@ -53,7 +47,6 @@ fn block_on(main: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
     LocalSet::new().block_on(&runtime, main)
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command goes to the terminal")]
-fn println(answer: &str) {
-    println!("{answer}");
+fn say(answer: &str) -> anyhow::Result<()> {
+    print::answer(&format!("{answer}\n")).context("cannot write the answer to stdout")
 }

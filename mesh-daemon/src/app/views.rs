@@ -31,6 +31,8 @@ fn look(subject: &Subject, snapshots: &Snapshots, shared: &proxy::Shared) -> Res
         Subject::RoutesOf(service) => json(&model::routes_view(&snapshot, Some(service))?),
         Subject::Endpoints(service) => json(&shared.endpoints(service)?),
         Subject::Policy(service) => json(&model::policy_view(&snapshot, service)?),
+        Subject::Policies => json(&model::policies_view(&snapshot, None)),
+        Subject::PoliciesIn(namespace) => json(&model::policies_view(&snapshot, Some(namespace))),
     }
 }
 

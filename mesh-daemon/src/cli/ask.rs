@@ -96,6 +96,8 @@ fn target(subject: &Subject) -> String {
         Subject::RoutesOf(service) => format!("/routes?service={service}"),
         Subject::Endpoints(service) => format!("/endpoints?service={service}"),
         Subject::Policy(service) => format!("/policy?service={service}"),
+        Subject::Policies => "/policy".to_owned(),
+        Subject::PoliciesIn(namespace) => format!("/policy?namespace={namespace}"),
     }
 }
 

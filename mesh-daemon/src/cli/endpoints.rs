@@ -3,6 +3,9 @@
 use super::table::{Table, counted, or_dash};
 use crate::proxy::{BreakerView, EndpointView, EndpointsView, PortView};
 
+/// Age in milliseconds from which a latency stands with its age: younger ones are of an endpoint that answers.
+const AGE_SHOWN_MS: f64 = 1000.0;
+
 /// The whole answer.
 pub(super) fn table(view: &EndpointsView) -> String {
     let EndpointsView {
@@ -58,11 +61,24 @@ fn row(port: &PortView, endpoint: &EndpointView) -> [String; 12] {
         endpoint.breaker.as_ref().map_or_else(|| "-".to_owned(), breaker),
         endpoint.requests_in_flight.to_string(),
         endpoint.connections.to_string(),
-        or_dash(endpoint.latency_ms.map(milliseconds)),
+        or_dash(
+            endpoint
+                .latency_ms
+                .map(|latency| self::latency(latency, endpoint.latency_age_ms)),
+        ),
         or_dash(endpoint.round_trip_ms.map(milliseconds)),
         or_dash(endpoint.retransmits),
         endpoint.weight.to_string(),
     ]
+}
+
+/// With its age, where that is worth a word.
+fn latency(average: f64, age: Option<f64>) -> String {
+    let average = milliseconds(average);
+    match age {
+        Some(age) if age >= AGE_SHOWN_MS => format!("{average} ({:.0}s ago)", age / 1000.0),
+        _ => average,
+    }
 }
 
 fn milliseconds(number: f64) -> String {
@@ -78,7 +94,7 @@ fn breaker(breaker: &BreakerView) -> String {
     } = breaker;
     match (state.as_str(), open_for_ms) {
         ("open", Some(left)) if *left > 0.0 => format!("open for {:.1}s more", left / 1000.0),
-        ("open", _) => "open until it is asked".to_owned(),
+        ("open", _) => "open, trial due".to_owned(),
         ("half_open", _) => format!("half open, trials passed: {successes}"),
         ("closed", _) if *failures > 0 => format!("closed, {} in a row", counted(*failures, "failure")),
         (state, _) => state.to_owned(),
@@ -95,7 +111,7 @@ mod tests {
         json!({
             "address": format!("10.0.0.{number}:8080"), "pod": format!("shop/web-{number}"), "node": "n1", "weight": 1, "state": state,
             "breaker": breaker, "requestsInFlight": 1, "opaqueConnections": 0, "connections": 2, "latencyMs": 1.25,
-            "roundTripMs": 0.5, "retransmits": 3
+            "latencyAgeMs": 40.5, "roundTripMs": 0.5, "retransmits": 3
         })
     }
 
@@ -103,7 +119,7 @@ mod tests {
     fn endpoints_as_people_read_them() {
         let unknown = json!({
             "address": "10.0.0.9:8080", "pod": null, "node": null, "weight": 7, "state": "ready", "breaker": null,
-            "requestsInFlight": 0, "opaqueConnections": 0, "connections": 0, "latencyMs": null, "roundTripMs": null, "retransmits": null
+            "requestsInFlight": 0, "opaqueConnections": 0, "connections": 0, "latencyMs": null, "latencyAgeMs": null, "roundTripMs": null, "retransmits": null
         });
         let open = json!({"state": "open", "failures": 0, "successes": 0, "openForMs": 4200.0});
         let document = json!({
@@ -133,6 +149,17 @@ PORT   ADDRESS         POD          NODE   STATE     BREAKER              REQUES
     }
 
     #[test]
+    fn a_latency_that_is_old_says_so() {
+        for (age, expected) in [
+            (None, "0.250ms"),
+            (Some(999.0), "0.250ms"),
+            (Some(20_400.0), "0.250ms (20s ago)"),
+        ] {
+            assert_eq!(latency(0.25, age), expected);
+        }
+    }
+
+    #[test]
     fn a_breaker_in_words() {
         for (state, failures, successes, left, expected) in [
             ("closed", 0, 0, None, "closed"),
@@ -140,7 +167,7 @@ PORT   ADDRESS         POD          NODE   STATE     BREAKER              REQUES
             ("closed", 2, 0, None, "closed, 2 failures in a row"),
             ("half_open", 0, 1, None, "half open, trials passed: 1"),
             ("open", 0, 0, Some(1250.0), "open for 1.2s more"),
-            ("open", 0, 0, Some(0.0), "open until it is asked"),
+            ("open", 0, 0, Some(0.0), "open, trial due"),
         ] {
             let view = BreakerView {
                 state: state.to_owned(),

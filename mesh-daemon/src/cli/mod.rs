@@ -4,6 +4,7 @@ pub mod detach;
 mod routes;
 mod endpoints;
 mod policy;
+mod policies;
 mod ask;
 mod table;
 
@@ -30,5 +31,6 @@ fn table(subject: &Subject, json: &str) -> serde_json::Result<String> {
         }
         Subject::Endpoints(_) => endpoints::table(&serde_json::from_str(json)?),
         Subject::Policy(_) => policy::table(&serde_json::from_str(json)?),
+        Subject::Policies | Subject::PoliciesIn(_) => policies::table(subject, &serde_json::from_str(json)?),
     })
 }

@@ -8,11 +8,16 @@ pub(super) fn table(view: &PolicyView) -> String {
     let PolicyView {
         snapshot: _,
         service,
+        is_known,
         policy,
         settings: held,
         rules,
         policies: _,
     } = view;
+    if !is_known {
+        let named = policies(view).text();
+        return format!("There is no Service {service} that this node knows, but it is named as a target:\n\n{named}");
+    }
     let holds = match policy {
         Some(policy) => format!("TrafficPolicy {}, generation {}", policy.name, policy.generation),
         None => "no TrafficPolicy holds".to_owned(),
@@ -97,7 +102,7 @@ mod tests {
         let route = json!({"kind": "HTTPRoute", "name": "shop/r", "generation": 5});
         let default = json!({"kind": "default", "name": null, "generation": null});
         let document = json!({
-            "snapshot": 7, "service": "shop/web", "policy": {"name": "shop/p", "generation": 2},
+            "snapshot": 7, "service": "shop/web", "isKnown": true, "policy": {"name": "shop/p", "generation": 2},
             "settings": [setting("loadBalancer.type", "PeakEwma", &policy), setting("retry", "none", &default)],
             "rules": [
                 {"route": "shop/r", "generation": 5, "rule": 0, "ruleName": "cart", "clients": "blog",
@@ -130,6 +135,26 @@ timeout.request   2s      HTTPRoute shop/r generation 5
 
 TRAFFICPOLICY   GENERATION   CONDITION   STATUS   REASON    MESSAGE
 shop/p          3            Accepted    False    Invalid   spec.limits: wrong
+"
+        );
+    }
+
+    #[test]
+    fn a_target_that_is_no_service_is_not_told_as_one() {
+        let view: PolicyView = serde_json::from_value(json!({
+            "snapshot": 7, "service": "shop/wbe", "isKnown": false, "policy": null, "settings": [], "rules": [],
+            "policies": [{"policy": "shop/p", "generation": 3, "conditions": [
+                {"type": "Accepted", "status": "False", "reason": "TargetNotFound", "message": "there is no Service shop/wbe"}
+            ]}]
+        }))
+        .unwrap();
+        assert_eq!(
+            table(&view),
+            "\
+There is no Service shop/wbe that this node knows, but it is named as a target:
+
+TRAFFICPOLICY   GENERATION   CONDITION   STATUS   REASON           MESSAGE
+shop/p          3            Accepted    False    TargetNotFound   there is no Service shop/wbe
 "
         );
     }

@@ -3,7 +3,7 @@
 use super::table::{Table, condition, or_dash, rule};
 use crate::{
     config::Subject,
-    model::{ActionView, ParentView, RoutesView},
+    model::{ActionView, FilterView, HeaderView, ParentView, PathChangeView, RoutesView, RuleView},
 };
 
 /// The whole answer.
@@ -46,12 +46,50 @@ fn rules(view: &RoutesView) -> Table {
                 .as_ref()
                 .map_or_else(|| "all".to_owned(), |name| format!("namespace {name}")),
             told.matches.clone(),
-            action(&told.action),
+            done(told),
             rule(&told.route, told.rule, told.rule_name.as_deref()),
             told.generation.to_string(),
         ]);
     }
     table
+}
+
+/// What is changed, where something is, and what is done then.
+fn done(rule: &RuleView) -> String {
+    let action = action(&rule.action);
+    if rule.filters.is_empty() {
+        return action;
+    }
+    format!("{} -> {action}", filters(&rule.filters))
+}
+
+/// Of headers the names: their values may be long, and stand in the JSON.
+fn filters(filters: &[FilterView]) -> String {
+    let words = filters.iter().map(|filter| match filter {
+        FilterView::RequestHeaderModifier { set, add, remove } => headers("request", set, add, remove),
+        FilterView::ResponseHeaderModifier { set, add, remove } => headers("response", set, add, remove),
+        FilterView::UrlRewrite { hostname, path } => {
+            let host = hostname.iter().map(|host| format!(" hostname={host}"));
+            let path = path.iter().map(|path| format!(" {}", self::path(path)));
+            format!("rewrite{}", host.chain(path).collect::<String>())
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn headers(of: &str, set: &[HeaderView], add: &[HeaderView], remove: &[String]) -> String {
+    let names = |headers: &[HeaderView]| headers.iter().map(|header| header.name.clone()).collect::<Vec<_>>();
+    let changes = [("set", names(set)), ("add", names(add)), ("remove", remove.to_vec())];
+    let words = changes.iter().filter(|(_, names)| !names.is_empty());
+    let words = words.map(|(what, names)| format!(" {what}={}", names.join("+")));
+    format!("{of}{}", words.collect::<String>())
+}
+
+fn path(change: &PathChangeView) -> String {
+    match change {
+        PathChangeView::ReplaceFullPath(path) => format!("path={path}"),
+        PathChangeView::ReplacePrefixMatch(prefix) => format!("prefix={prefix}"),
+    }
 }
 
 fn action(action: &ActionView) -> String {
@@ -64,7 +102,11 @@ fn action(action: &ActionView) -> String {
             };
             let words = backends.iter().map(|backend| {
                 let missing = if backend.is_resolved { "" } else { " (missing: 500)" };
-                format!("{}{}{missing}", backend.name, share(backend.weight))
+                let own = match backend.filters.as_slice() {
+                    [] => String::new(),
+                    own => format!(" ({})", filters(own)),
+                };
+                format!("{}{}{own}{missing}", backend.name, share(backend.weight))
             });
             words.collect::<Vec<_>>().join(", ")
         }
@@ -80,7 +122,7 @@ fn action(action: &ActionView) -> String {
                 words.extend(value.iter().map(|value| format!(" {what}={value}")));
             }
             words.extend(port.iter().map(|port| format!(" port={port}")));
-            words.extend(path.iter().map(|path| format!(" {path}")));
+            words.extend(path.iter().map(|path| format!(" {}", self::path(path))));
             words
         }
         ActionView::Fail { reason } => format!("500: {reason}"),
@@ -137,24 +179,31 @@ mod tests {
         let rule = |matches: &str, action: serde_json::Value, index: usize| {
             json!({
                 "service": "shop/web", "port": 80, "addresses": ["10.96.0.1"], "clients": null, "match": matches,
-                "action": action, "route": "shop/r", "generation": 3, "rule": index, "ruleName": null
+                "action": action, "filters": [], "route": "shop/r", "generation": 3, "rule": index, "ruleName": null
             })
         };
         let mut named = rule(
             "prefix /cart",
             json!({"type": "forward", "backends": [
-                {"name": "shop/v1:80", "weight": 9, "isResolved": true}, {"name": "shop/gone:80", "weight": 1, "isResolved": false}
+                {"name": "shop/v1:80", "weight": 9, "isResolved": true, "filters": [
+                    {"type": "ResponseHeaderModifier", "set": [], "add": [{"name": "x-v", "value": "1"}], "remove": []}
+                ]},
+                {"name": "shop/gone:80", "weight": 1, "isResolved": false, "filters": []}
             ]}),
             0,
         );
         named["ruleName"] = json!("cart");
+        named["filters"] = json!([
+            {"type": "RequestHeaderModifier", "set": [{"name": "x-a", "value": "1"}], "add": [{"name": "x-b", "value": "2"}], "remove": ["x-c", "x-d"]},
+            {"type": "URLRewrite", "hostname": "new.example", "path": {"type": "ReplaceFullPath", "value": "/all"}}
+        ]);
         let mut of_blog = rule(
             "prefix /",
-            json!({"type": "forward", "backends": [{"name": "shop/v2:80", "weight": 1, "isResolved": true}]}),
+            json!({"type": "forward", "backends": [{"name": "shop/v2:80", "weight": 1, "isResolved": true, "filters": []}]}),
             0,
         );
         of_blog["clients"] = json!("blog");
-        let redirect = json!({"type": "redirect", "status": 301, "scheme": "https", "hostname": null, "port": null, "path": "prefix=/new"});
+        let redirect = json!({"type": "redirect", "status": 301, "scheme": "https", "hostname": null, "port": null, "path": {"type": "ReplacePrefixMatch", "value": "/new"}});
         let document = json!({
             "snapshot": 7,
             "rules": [
@@ -178,11 +227,11 @@ mod tests {
         assert_eq!(
             table(&subject, &view),
             "\
-SERVICE    PORT   CLIENTS          MATCH          ACTION                                              RULE             GENERATION
-shop/web   80     all              exact /old     redirect 301 scheme=https prefix=/new               shop/r#1         3
-shop/web   80     all              prefix /cart   shop/v1:80 9/10, shop/gone:80 1/10 (missing: 500)   shop/r#0(cart)   3
-shop/web   80     all              prefix /       500: it has no backend                              shop/r#2         3
-shop/web   80     namespace blog   prefix /       shop/v2:80                                          shop/r#0         3
+SERVICE    PORT   CLIENTS          MATCH          ACTION                                                                                                                                                   RULE             GENERATION
+shop/web   80     all              exact /old     redirect 301 scheme=https prefix=/new                                                                                                                    shop/r#1         3
+shop/web   80     all              prefix /cart   request set=x-a add=x-b remove=x-c+x-d, rewrite hostname=new.example path=/all -> shop/v1:80 9/10 (response add=x-v), shop/gone:80 1/10 (missing: 500)   shop/r#0(cart)   3
+shop/web   80     all              prefix /       500: it has no backend                                                                                                                                   shop/r#2         3
+shop/web   80     namespace blog   prefix /       shop/v2:80                                                                                                                                               shop/r#0         3
 
 HTTPROUTE   GENERATION   PARENT        CONDITION   STATUS   REASON     MESSAGE
 shop/r      3            shop/web:80   Accepted    True     Accepted   Holds

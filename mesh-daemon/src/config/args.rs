@@ -41,13 +41,13 @@ pub(super) enum Sub {
     Detach(DetachArgs),
     /// Show the rules that requests meet, in the order of precedence, and what became of each HTTPRoute
     #[command(long_about = help::ROUTES, after_help = help::AFTER_SHORT)]
-    Routes(RoutesArgs),
+    Routes(ServicesArgs),
     /// Show a Service's endpoints as this node knows them: state, breaker, load, latency
     #[command(long_about = help::ENDPOINTS, after_help = help::AFTER_SHORT)]
-    Endpoints(ServiceArgs),
+    Endpoints(EndpointsArgs),
     /// Show every setting that holds for a Service, and which object says so
     #[command(long_about = help::POLICY, after_help = help::AFTER_SHORT)]
-    Policy(ServiceArgs),
+    Policy(ServicesArgs),
 }
 
 /// Flags of `run`.
@@ -174,10 +174,10 @@ pub(super) struct DetachArgs {
     pub(super) log: LogArgs,
 }
 
-/// Flags of `routes`.
+/// Flags of `routes` and `policy`.
 #[derive(Args, Debug)]
-pub(super) struct RoutesArgs {
-    /// The Service that clients address: a name, or namespace/name [default: all]
+pub(super) struct ServicesArgs {
+    /// The Service: a name, or namespace/name [default: all]
     #[arg(value_name = "SERVICE")]
     pub(super) service: Option<String>,
 
@@ -186,9 +186,9 @@ pub(super) struct RoutesArgs {
     pub(super) ask: AskArgs,
 }
 
-/// Flags of `endpoints` and `policy`.
+/// Flags of `endpoints`.
 #[derive(Args, Debug)]
-pub(super) struct ServiceArgs {
+pub(super) struct EndpointsArgs {
     /// The Service: a name, or namespace/name
     #[arg(value_name = "SERVICE")]
     pub(super) service: String,

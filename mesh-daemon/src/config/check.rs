@@ -13,7 +13,7 @@ use mesh_common::settings::WORKERS_MAX;
 
 use super::{
     KernelSettings, LogSettings, Question, Settings, Source, Subject,
-    args::{AskArgs, KernelArgs, LogArgs, RoutesArgs, RunArgs, ServiceArgs},
+    args::{AskArgs, EndpointsArgs, KernelArgs, LogArgs, RunArgs, ServicesArgs},
 };
 use crate::{
     ids::{NodeName, ObjectRef},
@@ -60,6 +60,16 @@ pub enum ConfigError {
     /// No Service can have the name.
     #[error("{0:?} names no Service: give its name, or namespace/name, as in `web` or `shop/web`")]
     Service(String),
+    /// The command line names two namespaces.
+    #[error(
+        "the Service is given as {service} and the namespace as {flag}: name one namespace, before the `/` or with --namespace"
+    )]
+    TwoNamespaces {
+        /// The Service, as it was given.
+        service: String,
+        /// The flag's value.
+        flag: String,
+    },
     /// No namespace can have the name.
     #[error("{0:?} names no namespace: give it in lower case, as in `--namespace shop` or `shop/web`")]
     Namespace(String),
@@ -213,22 +223,43 @@ pub(super) fn run(args: RunArgs, host: &Host) -> Result<Settings, ConfigError> {
     })
 }
 
-/// The question of `routes`.
-pub(super) fn routes(args: RoutesArgs) -> Result<Question, ConfigError> {
-    let RoutesArgs { service, ask } = args;
+/// What a question is about that needs no Service.
+pub(super) struct About {
+    /// One Service.
+    pub(super) one: fn(ObjectRef) -> Subject,
+    /// A namespace.
+    pub(super) namespace: fn(String) -> Subject,
+    /// Everything.
+    pub(super) all: Subject,
+}
+
+/// The question of `routes` and `policy`.
+pub(super) fn of_services(args: ServicesArgs, about: About) -> Result<Question, ConfigError> {
+    let ServicesArgs { service, ask } = args;
     let subject = match (service, &ask.namespace) {
-        (Some(service), namespace) => Subject::RoutesOf(self::service(&service, namespace.as_deref())?),
-        (None, Some(namespace)) => Subject::RoutesIn(self::namespace(namespace)?),
-        (None, None) => Subject::Routes,
+        (Some(service), namespace) => (about.one)(self::service(&service, namespace.as_deref())?),
+        (None, Some(namespace)) => (about.namespace)(self::namespace(namespace)?),
+        (None, None) => about.all,
     };
     question(subject, ask)
 }
 
-/// The question of `endpoints` and `policy`.
-pub(super) fn of_service(args: ServiceArgs, subject: fn(ObjectRef) -> Subject) -> Result<Question, ConfigError> {
-    let ServiceArgs { service, ask } = args;
+/// The question of `endpoints`.
+pub(super) fn endpoints(args: EndpointsArgs) -> Result<Question, ConfigError> {
+    let EndpointsArgs { service, ask } = args;
     let service = self::service(&service, ask.namespace.as_deref())?;
-    question(subject(service), ask)
+    question(Subject::Endpoints(service), ask)
+}
+
+/// A namespace that is written twice must be the same one. What a variable says is only where to look by default.
+pub(super) fn one_namespace(service: &str, flag: &str) -> Result<(), ConfigError> {
+    match service.split_once('/') {
+        Some((namespace, _)) if namespace != flag => Err(ConfigError::TwoNamespaces {
+            service: service.to_owned(),
+            flag: flag.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn question(subject: Subject, ask: AskArgs) -> Result<Question, ConfigError> {
@@ -245,7 +276,7 @@ fn question(subject: Subject, ask: AskArgs) -> Result<Question, ConfigError> {
     })
 }
 
-/// `name` or `namespace/name`; what is written there wins over the flag.
+/// `name` or `namespace/name`; what is written there wins over the variable.
 fn service(text: &str, namespace: Option<&str>) -> Result<ObjectRef, ConfigError> {
     let (namespace, name) = match text.split_once('/') {
         Some((namespace, name)) => (namespace, name),

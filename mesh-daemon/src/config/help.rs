@@ -9,7 +9,7 @@ pub(super) const KERNEL: &str = "The node's kernel";
 pub(super) const LOG: &str = "Log";
 
 pub(super) const USAGE: &str = "mesh-daemon [run] [--kubeconfig FILE | --manifests DIR] [OPTIONS]\n       mesh-daemon detach [OPTIONS]\n       \
-mesh-daemon routes [SERVICE] | endpoints SERVICE | policy SERVICE [-n NAME] [-o table|json]";
+mesh-daemon routes [SERVICE] | endpoints SERVICE | policy [SERVICE] [-n NAME] [-o table|json]";
 
 pub(super) const ABOUT: &str = "\
 Weft's node daemon. One runs on each node of a Kubernetes cluster, as root or with the capabilities below, in the node's network \
@@ -32,28 +32,34 @@ node. Give it the same flags for the kernel as the daemon had.";
 
 pub(super) const ROUTES: &str = "\
 Asks the running daemon for the rules that requests of this node's pods meet, by Service, port and clients, in the order of precedence: what a \
-request must be like, what is done with it, and which rule of which HTTPRoute in which generation says so. Below them stands what became of \
-each HTTPRoute at each Service that it names, as conditions.
+request must be like, what is done with it, and which rule of which HTTPRoute in which generation says so. ACTION tells what a rule changes before \
+`->` and what a backend changes behind its name, of headers by their names. Below them stands what became of each HTTPRoute at each Service that it \
+names, as conditions.
 
-With -o json: {snapshot, rules: [{service, port, addresses, clients, match, action, route, generation, rule, ruleName}], routes: [{route, \
-generation, parents: [{service, sectionName, port, conditions}]}]}; `clients` is the namespace whose clients the rule holds for, or null for all.";
+With -o json: {snapshot, rules: [{service, port, addresses, clients, match, action, filters, route, generation, rule, ruleName}], routes: [{route, \
+generation, parents: [{service, sectionName, port, conditions}]}]}; `clients` is the namespace whose clients the rule holds for, or null for all; \
+`filters`, of rules and of backends: [{type: RequestHeaderModifier or ResponseHeaderModifier, set: [{name, value}], add, remove}, {type: URLRewrite, \
+hostname, path: {type, value}}].";
 
 pub(super) const ENDPOINTS: &str = "\
 Asks the running daemon for the ready endpoints of a Service and what this node knows of each: whether its circuit breaker lets requests \
-through, requests and connections that are under way from this node, the moving average of its answers' latency, and the kernel's round trip and \
-segments sent again. Other nodes have counts of their own.
+through, requests and connections that are under way from this node, the moving average of its answers' latency as the last sample left it (with that \
+sample's age from a second on: a server that hangs gives none), and the kernel's round trip and segments sent again. Other nodes have counts of \
+their own. BREAKER says `open, trial due` when the breaker's timeout is over: the next request is its half-open trial.
 
 With -o json: {snapshot, service, requestsInFlight, connections, ports: [{port, family, loadBalancer, endpoints: [{address, pod, node, weight, \
-state, breaker: {state, failures, successes, openForMs}, requestsInFlight, opaqueConnections, connections, latencyMs, roundTripMs, \
+state, breaker: {state, failures, successes, openForMs}, requestsInFlight, opaqueConnections, connections, latencyMs, latencyAgeMs, roundTripMs, \
 retransmits}]}]}; what is not known is null.";
 
 pub(super) const POLICY: &str = "\
 Asks the running daemon for every setting that holds for a Service and who says so: its TrafficPolicy, with the generation of the spec that \
 serves; a rule of an HTTPRoute, for the requests that meet it; or the default. Below them stands what became of each TrafficPolicy that names \
-the Service, as conditions: also of those that lost to an older one, and of specs that do not hold.
+the Service, as conditions: also of those that lost to an older one, and of specs that do not hold. Without a Service: what became of every \
+TrafficPolicy at each of its targets, which shows a target that is misspelled.
 
-With -o json: {snapshot, service, policy: {name, generation}, settings: [{field, value, from: {kind, name, generation}}], rules: [{route, \
-generation, rule, ruleName, clients, settings}], policies: [{policy, generation, conditions}]}.";
+With -o json: {snapshot, service, isKnown, policy: {name, generation}, settings: [{field, value, from: {kind, name, generation}}], rules: [{route, \
+generation, rule, ruleName, clients, settings}], policies: [{policy, generation, conditions}]}; without a Service: {snapshot, \
+policies: [{policy, generation, targets: [{service, conditions}]}]}.";
 
 pub(super) const AFTER_SHORT: &str = "`--help` says more: defaults and their reasons, files, signals, exit status.";
 

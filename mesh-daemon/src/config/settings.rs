@@ -113,6 +113,10 @@ pub enum Subject {
     Endpoints(ObjectRef),
     /// The settings of a Service.
     Policy(ObjectRef),
+    /// All TrafficPolicies.
+    Policies,
+    /// Those of a namespace.
+    PoliciesIn(String),
 }
 
 /// The form of an answer.

@@ -3,19 +3,33 @@
 use std::{collections::BTreeSet, ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{
-    CommandFactory, Parser,
+    ArgMatches, CommandFactory, FromArgMatches,
     error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 
 use super::{
     ConfigError, KernelSettings, LogSettings, Question, Settings, Source, Subject,
     args::{Cli, DetachArgs, LogArgs, Sub},
-    check::{self, Host},
+    check::{self, About, Host},
 };
-use crate::telemetry::LogFormat;
+use crate::{print, telemetry::LogFormat};
 
 /// Exit status for a wrong flag or value, as getopt's users have it; 1 is for failures at run time.
 const EXIT_USAGE: u8 = 2;
+
+/// The subcommands that ask about Services.
+const QUESTIONS: [&str; 3] = ["routes", "endpoints", "policy"];
+const ROUTES: About = About {
+    one: Subject::RoutesOf,
+    namespace: Subject::RoutesIn,
+    all: Subject::Routes,
+};
+const POLICIES: About = About {
+    one: Subject::Policy,
+    namespace: Subject::PoliciesIn,
+    all: Subject::Policies,
+};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,19 +62,14 @@ pub enum Stop {
 
 impl Stop {
     /// Prints, and says the exit status.
-    #[expect(
-        clippy::print_stdout,
-        clippy::print_stderr,
-        reason = "before logging starts, this is the program's voice"
-    )]
     pub fn print(&self) -> ExitCode {
         match self {
-            Self::Asked(text) => {
-                print!("{text}");
-                ExitCode::SUCCESS
-            }
+            Self::Asked(text) => match print::answer(text) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            },
             Self::Wrong(line) => {
-                eprintln!("mesh-daemon: {line}");
+                print::complaint(line);
                 ExitCode::from(EXIT_USAGE)
             }
         }
@@ -101,8 +110,23 @@ where
     I::Item: Into<OsString> + Clone,
 {
     let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
-    let cli = Cli::try_parse_from(&words).map_err(|e| stop(&e, &words, &host.variables))?;
-    invocation(cli, host).map_err(|e| Stop::Wrong(e.to_string()))
+    let read = |words: &[OsString]| {
+        let mut matches = Cli::command().try_get_matches_from(words)?;
+        Ok((written(&matches), Cli::from_arg_matches_mut(&mut matches)?))
+    };
+    let (written, cli) = read(&words).map_err(|e| stop(&e, &words, &host.variables))?;
+    let one = written.map_or(Ok(()), |(service, flag)| check::one_namespace(&service, &flag));
+    one.and_then(|()| invocation(cli, host))
+        .map_err(|e| Stop::Wrong(e.to_string()))
+}
+
+/// The Service and the namespace of a question, if both stand on the command line.
+fn written(matches: &ArgMatches) -> Option<(String, String)> {
+    let (_, of_question) = matches.subcommand().filter(|(name, _)| QUESTIONS.contains(name))?;
+    let flag = of_question.get_one::<String>("namespace")?;
+    let is_written = of_question.value_source("namespace") == Some(ValueSource::CommandLine);
+    let service = of_question.get_one::<String>("service").filter(|_| is_written)?;
+    Some((service.clone(), flag.clone()))
 }
 
 fn invocation(cli: Cli, host: &Host) -> Result<Invocation, ConfigError> {
@@ -116,9 +140,9 @@ fn invocation(cli: Cli, host: &Host) -> Result<Invocation, ConfigError> {
                 command,
             });
         }
-        Some(Sub::Routes(args)) => return ask(check::routes(args)?, host),
-        Some(Sub::Endpoints(args)) => return ask(check::of_service(args, Subject::Endpoints)?, host),
-        Some(Sub::Policy(args)) => return ask(check::of_service(args, Subject::Policy)?, host),
+        Some(Sub::Routes(args)) => return ask(check::of_services(args, ROUTES)?, host),
+        Some(Sub::Endpoints(args)) => return ask(check::endpoints(args)?, host),
+        Some(Sub::Policy(args)) => return ask(check::of_services(args, POLICIES)?, host),
     };
     let log = check::log(run.log.clone(), host)?;
     Ok(Invocation {

@@ -53,7 +53,8 @@ pub use traffic_policy::{
 };
 pub use verdict::{Condition, PolicyVerdict, RouteVerdict};
 pub use view::{
-    ActionView, BackendView, ConditionView, FromView, NoSuchService, ParentView, PolicyRef, PolicyStatusView,
-    PolicyView, RouteView, RoutesView, RuleSettingsView, RuleView, SettingView, balancer_name, policy_view,
-    routes_view, services,
+    ActionView, BackendView, ConditionView, FilterView, FromView, HeaderView, NoSuchService, ParentView,
+    PathChangeView, PoliciesView, PolicyRef, PolicyStatusView, PolicyTargetsView, PolicyView, RouteView, RoutesView,
+    RuleSettingsView, RuleView, SettingView, TargetView, balancer_name, policies_view, policy_view, routes_view,
+    services,
 };

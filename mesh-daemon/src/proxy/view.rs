@@ -71,8 +71,10 @@ pub struct EndpointView {
     pub opaque_connections: u32,
     /// Connections in use or being opened; those that idle in pools are not among them.
     pub connections: u32,
-    /// The peak-sensitive moving average of the time to an answer's head, in milliseconds; none before the first answer.
+    /// The peak-sensitive moving average of the time to an answer's head, in milliseconds, as its last sample left it; none before the first answer.
     pub latency_ms: Option<f64>,
+    /// How long ago that sample was, in milliseconds: of an endpoint that is asked and does not answer it grows.
+    pub latency_age_ms: Option<f64>,
     /// The kernel's smoothed round trip in milliseconds; none where it heard nothing.
     pub round_trip_ms: Option<f64>,
     /// Segments that the kernel sent again; none where it heard nothing.
@@ -137,6 +139,7 @@ impl Shared {
     fn endpoint(&self, group: &Group, known: &UpstreamEndpoint, live: &EndpointLive, now: Instant) -> EndpointView {
         let workload = known.workload.as_ref();
         let heard = self.borders.ear.round_trip(live.address);
+        let latency = live.measured_latency(now);
         EndpointView {
             address: live.address,
             pod: workload.map(|workload| workload.pod.clone()),
@@ -152,7 +155,8 @@ impl Shared {
             requests_in_flight: live.requests.current(),
             opaque_connections: live.opaque.current(),
             connections: live.connections.current(),
-            latency_ms: live.latency(now).map(milliseconds),
+            latency_ms: latency.map(|(average, _)| milliseconds(average)),
+            latency_age_ms: latency.map(|(_, age)| milliseconds(age)),
             round_trip_ms: heard.map(|heard| milliseconds(heard.smoothed)),
             retransmits: heard.map(|heard| heard.retransmits),
         }

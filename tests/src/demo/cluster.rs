@@ -125,6 +125,17 @@ The cluster is left running, the shop is not captured at the moment. Try:
   kubectl apply --filename {demo}/split.yaml      # nine of ten requests to web, one to web-v2; the other files there are worth a try, too
   kubectl --namespace {SHOP} get httproutes,trafficpolicies
   kubectl --namespace weft-system logs daemonset/mesh-daemon
+  # what the daemon on the client's node does with the client's requests; and a server that is ill, until it is told {{}}
+  NODE=$(kubectl --namespace {SHOP} get pod client --output jsonpath='{{.spec.nodeName}}')
+  DAEMON=$(kubectl --namespace weft-system get pods --selector app.kubernetes.io/name=mesh-daemon --field-selector spec.nodeName=$NODE --output name)
+  kubectl --namespace weft-system exec $DAEMON -- mesh-daemon routes shop/web
+  SERVER=$(kubectl --namespace {SHOP} get pods --selector app=web --output name | head -1)
+  kubectl --namespace {SHOP} exec $SERVER -- weft-client http://127.0.0.1:8080/behaviour --put '{{\"status\": 500}}'
+  kubectl apply --filename {demo}/breaker.yaml
+  kubectl --namespace {SHOP} exec client -- weft-client {URL} --fresh --requests 100
+  kubectl --namespace weft-system exec $DAEMON -- mesh-daemon endpoints shop/web
+  kubectl --namespace weft-system exec $DAEMON -- mesh-daemon policy shop/web
+  kubectl --namespace {SHOP} exec $SERVER -- weft-client http://127.0.0.1:8080/behaviour --put '{{}}'
   kubectl label namespace {SHOP} {CAPTURE_LABEL}-
 Remove it all with `cargo xtask demo --cluster --down`."
     );

@@ -8,7 +8,8 @@ use crate::{
     bench::{Run, wait_for},
     daemon::{HANG_GUARD, HEALTH_ADDR, METRICS_ADDR},
     manifests::CAPTURE_LABEL,
-    shop::{NAMESPACE, SERVICE_V4, SERVICE_V6, Shop},
+    process::binary,
+    shop::{HTTP_PORT, NAMESPACE, SERVICE_V4, SERVICE_V6, Shop},
 };
 
 /// Where the demo keeps its files.
@@ -132,6 +133,10 @@ pub(super) fn leave(shop: Shop) -> Result<()> {
     let socket = socket.display();
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
     let (demo, manifests) = (demo.display(), shop.objects.dir().display());
+    let program = binary("mesh-daemon")?;
+    let program = program.display();
+    let server = shop.server("web-1")?.pod.netns.path();
+    let server = server.display();
     println!(
         "
 Everything is left running, not captured at the moment. Try, in this order:
@@ -146,11 +151,20 @@ Everything is left running, not captured at the moment. Try, in this order:
      nsenter --net={node} curl -s http://{METRICS_ADDR}/metrics | grep ^weft_requests_total
      nsenter --net={node} curl -s 'http://{HEALTH_ADDR}/readyz?verbose'
      curl -s --unix-socket {socket} http://weft/snapshot | grep capture
-  5. a route: one of ten requests goes to the Service web-v2; the other files beside it are worth a try, too
+  5. a route: one of ten requests goes to the Service web-v2, as the client's daemon says; the other files beside it are worth a try, too
      cp {demo}/split.yaml {manifests}/try.yaml
      for i in 1 2 3 4 5 6 7 8 9 10; do nsenter --net={client} curl -s http://{SERVICE_V4}/; done
+     {program} routes shop/web --admin-socket {socket}
      rm {manifests}/try.yaml
-  6. let the namespace go again
+  6. a policy, and a server that is ill: after five answers of 500 in a row it is left out, but for one trial each second
+     cp {demo}/breaker.yaml {manifests}/try.yaml
+     nsenter --net={server} curl -s -X PUT -d '{{\"status\": 500}}' http://127.0.0.1:{HTTP_PORT}/behaviour
+     for i in $(seq 40); do nsenter --net={client} curl -s -o /dev/null -w '%{{http_code}} ' http://{SERVICE_V4}/; done; echo
+     {program} endpoints shop/web --admin-socket {socket}
+     {program} policy shop/web --admin-socket {socket}
+     nsenter --net={server} curl -s -X PUT -d '{{}}' http://127.0.0.1:{HTTP_PORT}/behaviour
+     rm {manifests}/try.yaml
+  7. let the namespace go again
      sed -i '\\|{CAPTURE_LABEL}|d' {file}
 Logs and manifests are in {DIR}. Remove it all with `cargo xtask demo --down`."
     );

@@ -142,7 +142,8 @@ fn routes(shop: &Shop) -> Result<()> {
         &json!({
             "service": "shop/web", "port": 80, "addresses": ["10.96.0.10", "fd96::10"], "clients": null,
             "match": "prefix /cart method=GET header x-user=premium",
-            "action": {"type": "forward", "backends": [{"name": "shop/web:80", "weight": 1, "isResolved": true}]},
+            "action": {"type": "forward", "backends": [{"name": "shop/web:80", "weight": 1, "isResolved": true, "filters": []}]},
+            "filters": [],
             "route": "shop/web", "generation": 3, "rule": 0, "ruleName": "cart"
         }),
     )?;
@@ -177,6 +178,10 @@ fn endpoints(shop: &Shop) -> Result<()> {
         has(&endpoint["breaker"], &json!({"state": breaker}))?;
         ensure!(
             endpoint["latencyMs"].as_f64().is_some_and(|latency| latency > 0.0),
+            "{endpoint:#}"
+        );
+        ensure!(
+            endpoint["latencyAgeMs"].as_f64().is_some_and(|age| age >= 0.0),
             "{endpoint:#}"
         );
         // the kernel's ear hears both, as every connection of these goes through it
@@ -276,7 +281,7 @@ fn metrics(shop: &Shop) -> Result<()> {
 }
 
 /// The last line of the access log that a field's value names.
-fn logged(shop: &Shop, field: &str, value: &Value) -> Result<Value> {
+pub(crate) fn logged(shop: &Shop, field: &str, value: &Value) -> Result<Value> {
     wait_for("a line of the access log", HANG_GUARD, || {
         let output = daemon(shop)?.process.output();
         let lines = output.lines().filter(|line| line.starts_with('{'));
@@ -384,6 +389,7 @@ fn a_question_without_an_answer_says_why_in_one_sentence() {
             (&["routes", "shop/wbe"], 1, "there is no Service shop/wbe"),
             (&["routes", "-o", "yaml"], 2, "invalid value 'yaml'"),
             (&["endpoints"], 2, "<SERVICE>"),
+            (&["policy", "shop/web", "-n", "other"], 2, "name one namespace"),
         ] {
             refused(daemon(shop)?.look(question)?, code, part)?;
         }
@@ -393,6 +399,31 @@ fn a_question_without_an_answer_says_why_in_one_sentence() {
         refused(elsewhere.output()?, 1, "no daemon answers on ")?;
         let table = table(shop, &["routes", "shop/web"])?;
         ensure!(table.contains("its requests go to its own endpoints"), "{table}");
+        Ok(())
+    });
+}
+
+/// As behind `| head -1`, once it has seen enough.
+#[test]
+fn an_answer_that_nobody_reads_to_its_end_ends_in_silence() {
+    tell(Shop::captured(), |shop| {
+        for question in [
+            &["routes"][..],
+            &["endpoints", "shop/web"],
+            &["policy", "shop/web"],
+            &["policy", "-o", "json"],
+            &["routes", "--help"],
+        ] {
+            let (reader, writer) = std::io::pipe()?;
+            drop(reader);
+            let output = daemon(shop)?.question(question)?.stdout(writer).output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.status.success() && said.is_empty(),
+                "{question:?}: {}: {said}",
+                output.status
+            );
+        }
         Ok(())
     });
 }

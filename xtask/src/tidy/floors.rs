@@ -7,7 +7,7 @@ use super::{
 
 /// The rooms from the ground up. Rooms of one floor never see each other, but for the ground floor's words, which may use those before them.
 const FLOORS: [&[&str]; 7] = [
-    &["ids", "clock", "drain", "ready", "task", "telemetry"],
+    &["ids", "clock", "drain", "print", "ready", "task", "telemetry"],
     &["config"],
     &["model"],
     &["watch", "certs", "bpf"],

@@ -2,6 +2,7 @@
 //! scripts read them.
 
 mod routes;
+mod edits;
 mod policy;
 mod words;
 
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::{Condition, Content};
 use crate::ids::ObjectRef;
 
-pub use policy::policy_view;
+pub use edits::{FilterView, HeaderView, PathChangeView};
+pub use policy::{policies_view, policy_view};
 pub use routes::routes_view;
 pub use words::balancer_name;
 
@@ -52,6 +54,8 @@ pub struct RuleView {
     pub matches: String,
     /// What is done with it.
     pub action: ActionView,
+    /// What is changed in the request and its answer, before a backend's own changes.
+    pub filters: Vec<FilterView>,
     /// The HTTPRoute.
     pub route: ObjectRef,
     /// Its generation.
@@ -81,8 +85,8 @@ pub enum ActionView {
         hostname: Option<String>,
         /// The new port.
         port: Option<u16>,
-        /// How the path changes, as in `prefix=/new`.
-        path: Option<String>,
+        /// How the path changes.
+        path: Option<PathChangeView>,
     },
     /// Answers 500.
     Fail {
@@ -101,6 +105,8 @@ pub struct BackendView {
     pub weight: u32,
     /// False: it does not exist or cannot be one, and its share is answered with 500.
     pub is_resolved: bool,
+    /// What is changed in requests to it and their answers, after the rule's own changes.
+    pub filters: Vec<FilterView>,
 }
 
 /// What became of an HTTPRoute.
@@ -152,6 +158,8 @@ pub struct PolicyView {
     pub snapshot: u64,
     /// The Service.
     pub service: ObjectRef,
+    /// False: no such Service is known, but it is named as a target; then there are no settings.
+    pub is_known: bool,
     /// The TrafficPolicy that holds for it, with the generation of the spec that serves.
     pub policy: Option<PolicyRef>,
     /// What holds: of its endpoints, and of requests that are addressed to it and meet no rule of a route.
@@ -160,6 +168,38 @@ pub struct PolicyView {
     pub rules: Vec<RuleSettingsView>,
     /// What became of each TrafficPolicy that names it as a target, the one that holds among them.
     pub policies: Vec<PolicyStatusView>,
+}
+
+/// The answer to `/policy` without a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoliciesView {
+    /// Generation of the snapshot that it was taken from.
+    pub snapshot: u64,
+    /// Each TrafficPolicy.
+    pub policies: Vec<PolicyTargetsView>,
+}
+
+/// What became of a TrafficPolicy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyTargetsView {
+    /// The TrafficPolicy.
+    pub policy: ObjectRef,
+    /// The generation that was looked at.
+    pub generation: i64,
+    /// Its targets, in the order of the spec.
+    pub targets: Vec<TargetView>,
+}
+
+/// What became of a TrafficPolicy at one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetView {
+    /// The Service, whether there is such a one or not.
+    pub service: ObjectRef,
+    /// As `kubectl` shows them where there is an API server.
+    pub conditions: Vec<ConditionView>,
 }
 
 /// A spec of a TrafficPolicy.

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{
     super::{
-        Action, AppliedPolicy, CircuitBreaker, Content, Limits, RequestSettings, RetryBudget, RetrySettings, Rule,
-        Snapshot,
+        Action, AppliedPolicy, CircuitBreaker, Condition, Content, Limits, RequestSettings, RetryBudget, RetrySettings,
+        Rule, Snapshot,
     },
-    FromView, NoSuchService, PolicyRef, PolicyStatusView, PolicyView, RuleSettingsView, SettingView, conditions,
-    services, tables,
+    FromView, NoSuchService, PoliciesView, PolicyRef, PolicyStatusView, PolicyTargetsView, PolicyView,
+    RuleSettingsView, SettingView, TargetView, conditions, services, tables,
     words::{balancer_name, class, count, duration, hash_key, list, time, when_all_open},
 };
 use crate::ids::ObjectRef;
@@ -20,7 +20,8 @@ use crate::ids::ObjectRef;
 pub fn policy_view(snapshot: &Snapshot, service: &ObjectRef) -> Result<PolicyView, NoSuchService> {
     let content = &snapshot.content;
     let policies = statuses(content, service);
-    if policies.is_empty() && !services(content).contains(service) {
+    let is_known = services(content).contains(service) || policies.iter().any(is_about_a_service);
+    if policies.is_empty() && !is_known {
         return Err(NoSuchService::new(service, content));
     }
     let upstreams = content.upstreams.values().chain(content.backends.values());
@@ -28,11 +29,15 @@ pub fn policy_view(snapshot: &Snapshot, service: &ObjectRef) -> Result<PolicyVie
     let policy = upstream.and_then(|upstream| upstream.policy.as_deref());
     let default = RequestSettings::default();
     let sources = Sources { policy, rule: None };
-    let mut settings = sources.of_endpoints();
-    settings.extend(sources.of_requests(upstream.map_or(&default, |upstream| &upstream.settings)));
+    let mut settings = Vec::new();
+    if is_known {
+        settings.extend(sources.of_endpoints());
+        settings.extend(sources.of_requests(upstream.map_or(&default, |upstream| &upstream.settings)));
+    }
     Ok(PolicyView {
         snapshot: snapshot.generation.0,
         service: service.clone(),
+        is_known,
         policy: policy.map(|policy| PolicyRef {
             name: policy.name.clone(),
             generation: policy.generation,
@@ -41,6 +46,34 @@ pub fn policy_view(snapshot: &Snapshot, service: &ObjectRef) -> Result<PolicyVie
         rules: rules(content, service, policy),
         policies,
     })
+}
+
+/// What became of all TrafficPolicies, or those of one namespace: a target that is misspelled shows here.
+pub fn policies_view(snapshot: &Snapshot, namespace: Option<&str>) -> PoliciesView {
+    let verdicts = snapshot.content.policy_verdicts.iter();
+    let own = verdicts.filter(|(name, _)| namespace.is_none_or(|namespace| name.namespace == namespace));
+    let view = own.map(|(name, verdict)| PolicyTargetsView {
+        policy: name.clone(),
+        generation: verdict.generation,
+        targets: verdict.ancestors.iter().map(target).collect(),
+    });
+    PoliciesView {
+        snapshot: snapshot.generation.0,
+        policies: view.collect(),
+    }
+}
+
+fn target((service, told): &(ObjectRef, Vec<Condition>)) -> TargetView {
+    TargetView {
+        service: service.clone(),
+        conditions: conditions(told),
+    }
+}
+
+/// Services without an address of their own have no table here; what was decided about a policy says that there is one.
+fn is_about_a_service(policy: &PolicyStatusView) -> bool {
+    let mut reasons = policy.conditions.iter().map(|condition| condition.reason.as_str());
+    reasons.any(|reason| ["Accepted", "Conflicted"].contains(&reason))
 }
 
 fn rules(content: &Content, service: &ObjectRef, policy: Option<&AppliedPolicy>) -> Vec<RuleSettingsView> {

@@ -1,8 +1,10 @@
 //! `/routes`: rules in the order in which requests meet them, and what became of each HTTPRoute.
 
 use super::{
-    super::{Action, Content, PathChange, Redirect, RouteParent, RouteVerdict, Rule, RuleFailure, Snapshot, Target},
-    ActionView, BackendView, NoSuchService, ParentView, RouteView, RoutesView, RuleView, conditions, services, tables,
+    super::{Action, Content, Redirect, RouteParent, RouteVerdict, Rule, RuleFailure, Snapshot, Target},
+    ActionView, BackendView, NoSuchService, ParentView, RouteView, RoutesView, RuleView, conditions,
+    edits::{self, filters},
+    services, tables,
 };
 use crate::ids::ObjectRef;
 
@@ -51,6 +53,7 @@ fn rules(content: &Content, service: Option<&ObjectRef>) -> Vec<RuleView> {
                 clients: clients.map(str::to_owned),
                 matches,
                 action: action(rule),
+                filters: filters(&rule.edits),
                 route: rule.route.clone(),
                 generation: rule.generation,
                 rule: rule.index,
@@ -71,6 +74,7 @@ fn action(rule: &Rule) -> ActionView {
                 },
                 weight: backend.weight,
                 is_resolved: matches!(backend.target, Target::Upstream { .. }),
+                filters: filters(&backend.edits),
             });
             ActionView::Forward {
                 backends: view.collect(),
@@ -101,10 +105,7 @@ fn redirect(to: &Redirect) -> ActionView {
         scheme: scheme.clone(),
         hostname: hostname.clone(),
         port: *port,
-        path: path.as_ref().map(|path| match path {
-            PathChange::Full(path) => format!("path={path}"),
-            PathChange::Prefix(prefix) => format!("prefix={prefix}"),
-        }),
+        path: path.as_ref().map(edits::path),
     }
 }
 

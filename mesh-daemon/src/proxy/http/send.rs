@@ -112,7 +112,11 @@ impl Sending<'_> {
                 }
             };
             report.attempts += 1;
-            let (ended, was_sent) = match self.attempt(attempt, fresh, request).await {
+            let asked = self.attempt(attempt, fresh, request).await;
+            // nobody was dialled where no connection was allowed
+            let is_refused = matches!(&asked, Err(Untaken::Whole(_, Failure::Overflow(_))));
+            report.attempts -= u32::from(is_refused);
+            let (ended, was_sent) = match asked {
                 Ok(answer) => (Ok(answer), true),
                 Err(Untaken::Sent(failure)) => (Err(failure), true),
                 Err(Untaken::Whole(whole, failure)) if self.may_pass_on(&chooser) => {

@@ -59,6 +59,11 @@ impl EndpointLive {
         self.latency.average(now)
     }
 
+    /// That average as its last sample left it, and the sample's age at `now`; none before the first answer.
+    pub(in crate::proxy) fn measured_latency(&self, now: Instant) -> Option<(Duration, Duration)> {
+        self.latency.measured(now)
+    }
+
     /// What counts as its latency until the first answer: the kernel's smoothed round-trip time, if it is known.
     pub(in crate::proxy) fn set_first_latency(&self, latency: Duration) {
         self.latency.set_first(latency);

@@ -30,6 +30,8 @@ pub(super) struct Latency {
     epoch: Instant,
     /// The average in seconds (f32) and when it was that, in one word, so that both change at once; 0: no sample yet.
     average: AtomicU64,
+    /// When the last sample was, whether the average followed it or not: nanoseconds since the epoch.
+    sampled: AtomicU64,
     /// Nanoseconds; what is known without a sample; 0: nothing.
     first: AtomicU64,
     /// Requests that wait for the head of their answer.
@@ -43,6 +45,7 @@ impl Latency {
         Self {
             epoch,
             average: AtomicU64::new(0),
+            sampled: AtomicU64::new(0),
             first: AtomicU64::new(0),
             waiting: AtomicU32::new(0),
             waiting_since: AtomicU64::new(0),
@@ -55,6 +58,14 @@ impl Latency {
         let update = |word| next(word, sample.as_secs_f32(), stamp);
         // Relaxed: nothing else is published with it
         let _ = self.average.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update);
+        self.sampled.fetch_max(self.since_epoch(now), Ordering::Relaxed);
+    }
+
+    /// The average as its last sample left it, and that sample's age; none without a sample. For people: that a value fades while nothing is heard says
+    /// nothing about the endpoint.
+    pub(super) fn measured(&self, now: Instant) -> Option<(Duration, Duration)> {
+        let sampled = self.epoch + Duration::from_nanos(self.sampled.load(Ordering::Relaxed));
+        Some((self.average(sampled)?, now.saturating_duration_since(sampled)))
     }
 
     /// The average, faded to now; none without a sample.
@@ -187,6 +198,27 @@ mod tests {
             assert_near(seen, Duration::from_secs_f64((-f64::from(rounds)).exp()));
         }
         assert_near(latency.average(start).unwrap(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_was_measured_stays_while_nothing_is_heard_and_its_age_grows() {
+        let start = Instant::now();
+        let latency = Latency::new(start);
+        assert_eq!(latency.measured(start), None);
+        latency.observe(100 * MS, start);
+        // faster, so that the peak goes on fading up to here, and no further
+        let last = start + DECAY;
+        latency.observe(MS, last);
+        let left = latency.average(last).unwrap();
+        for silence in [Duration::ZERO, 20 * DECAY] {
+            let (average, age) = latency.measured(last + silence).unwrap();
+            assert_near(average, left);
+            assert_eq!(age, silence);
+        }
+        assert!(
+            latency.expected(last + 20 * DECAY) < MS,
+            "whoever chooses tries it again"
+        );
     }
 
     #[test]

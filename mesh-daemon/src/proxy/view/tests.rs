@@ -150,10 +150,16 @@ fn what_is_known_of_endpoints_is_told_and_what_is_not_is_none() {
     );
     assert_eq!((first.round_trip_ms, first.retransmits), (Some(0.5), Some(3)));
     let latency = first.latency_ms.unwrap();
-    assert!((3.0..5.0).contains(&latency), "{latency}");
+    assert!((3.99..4.01).contains(&latency), "as it was measured: {latency}");
+    assert!(first.latency_age_ms.is_some_and(|age| age >= 0.0), "{first:?}");
     assert_eq!(
-        (&second.pod, second.round_trip_ms, second.latency_ms),
-        (&None, None, None)
+        (
+            &second.pod,
+            second.round_trip_ms,
+            second.latency_ms,
+            second.latency_age_ms
+        ),
+        (&None, None, None, None)
     );
     assert_eq!(second.state, "ejected");
     let breaker = second.breaker.as_ref().unwrap();

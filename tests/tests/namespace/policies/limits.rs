@@ -2,12 +2,15 @@
 
 use anyhow::{Result, ensure};
 use mesh_tests::{
+    bench::Options,
     client::{Load, Version},
+    daemon::DaemonOptions,
     shop::{Shop, WEB4},
 };
+use serde_json::json;
 
 use super::{Held, ask, counter, counts, get, is_servers, obey, one_server, refused, sequence, tally};
-use crate::captured;
+use crate::{captured, seen::logged, tell};
 
 /// Holds as many requests as the limit lets, is refused one more, and served again when they have ended.
 fn reaches(shop: &Shop, spec: &str, allowed: usize, reason: &str) -> Result<()> {
@@ -52,6 +55,26 @@ fn connections_of_the_service_and_of_each_endpoint() {
             3,
             "max_connections_per_endpoint",
         )
+    });
+}
+
+/// Each endpoint is looked at, and none is dialled.
+#[test]
+fn a_request_that_no_connection_is_allowed_for_was_tried_nowhere() {
+    let options = DaemonOptions {
+        extra: vec!["--access-log".to_owned()],
+        ..DaemonOptions::default()
+    };
+    tell(Shop::captured_with(Options::default(), &options), |shop| {
+        obey(shop, &["limits: {maxConnections: 1}"])?;
+        let held = Held::begin(shop, WEB4)?;
+        refused(&ask(shop)?, "max_connections")?;
+        let line = logged(shop, "outcome", &json!("max_connections"))?;
+        ensure!(line["attempts"] == 0 && line["endpoint"].is_null(), "{line:#}");
+        held.end()?;
+        let line = logged(shop, "method", &json!("POST"))?;
+        ensure!(line["attempts"] == 1 && line["endpoint"].is_string(), "{line:#}");
+        Ok(())
     });
 }
 

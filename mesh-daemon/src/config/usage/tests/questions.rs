@@ -21,7 +21,9 @@ fn a_service_is_named_as_kubectl_does() {
         ("routes shop/web", Subject::RoutesOf(of("shop"))),
         ("endpoints web -n shop", Subject::Endpoints(of("shop"))),
         ("endpoints --namespace=shop web", Subject::Endpoints(of("shop"))),
-        ("policy blog/web -n shop", Subject::Policy(of("blog"))),
+        ("policy shop/web -n shop", Subject::Policy(of("shop"))),
+        ("policy", Subject::Policies),
+        ("policy -n shop", Subject::PoliciesIn("shop".to_owned())),
     ] {
         let invocation = parse(words(line), &host()).unwrap();
         let Command::Ask(question) = invocation.command else {
@@ -47,6 +49,9 @@ fn a_question_that_cannot_be_asked_is_refused_in_one_line() {
         ("endpoints Web", &["\"Web\"", "`web` or `shop/web`"]),
         ("policy shop/a/b", &["\"shop/a/b\"", "namespace/name"]),
         ("policy Shop/web", &["\"Shop\"", "namespace"]),
+        ("policy shop/web -n other", &["shop/web", "other", "one namespace"]),
+        ("routes shop/web --namespace=other", &["shop/web", "other"]),
+        ("endpoints -nother shop/web", &["shop/web", "other"]),
         ("routes -n Shop", &["\"Shop\"", "namespace"]),
         ("routes -o yaml", &["'yaml'", "--output", "table, json"]),
         ("routes --workers 1", &["--workers"]),

@@ -2,12 +2,14 @@
 
 use core::time::Duration;
 
+use serde_json::json;
+
 use super::{
     super::{
         super::{
-            ActionView, BackendView, CircuitBreaker, HashKey, Limits, LoadBalancer, PolicySpec, Redirect, RetryBudget,
-            RetryPolicy, RouteRetry, RouteTimeouts, SettingView, Snapshot, TimeoutPolicy, TrafficPolicy, ValidPolicy,
-            WhenAllOpen, build, policy_view, routes_view,
+            ActionView, BackendView, CircuitBreaker, HashKey, HeaderChanges, Limits, LoadBalancer, PathChange,
+            PolicySpec, Redirect, RetryBudget, RetryPolicy, Rewrite, RouteRetry, RouteTimeouts, SettingView, Snapshot,
+            TimeoutPolicy, TrafficPolicy, ValidPolicy, WhenAllOpen, build, policies_view, policy_view, routes_view,
         },
         object, service,
     },
@@ -87,6 +89,7 @@ fn rules_are_told_in_the_order_of_precedence_once_for_all_addresses() {
         name: name.to_owned(),
         weight,
         is_resolved,
+        filters: Vec::new(),
     };
     assert_eq!(
         view.rules[1].action,
@@ -106,6 +109,56 @@ fn rules_are_told_in_the_order_of_precedence_once_for_all_addresses() {
         .collect();
     assert!(statuses.contains(&("ResolvedRefs", "False")), "{statuses:?}");
     assert!(statuses.contains(&("PartiallyInvalid", "True")), "{statuses:?}");
+}
+
+#[test]
+fn what_rules_and_backends_change_is_told_in_the_words_of_an_http_route() {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut changing = rule(&[prefix("/cart")]);
+    changing.filters.request_headers = HeaderChanges {
+        set: vec![pair("x-a", "1")],
+        add: vec![pair("x-b", "2")],
+        remove: vec!["x-c".to_owned()],
+    };
+    changing.filters.rewrite = Some(Rewrite {
+        hostname: Some("new.example".to_owned()),
+        path: Some(PathChange::Prefix("/basket".to_owned())),
+    });
+    let mut own = backend("shop/v1", 80, 1);
+    own.filters.response_headers.add = vec![pair("x-v", "1")];
+    changing.backends = vec![own];
+    let mut moved = rule(&[exact("/old")]);
+    moved.filters.redirect = Some(Redirect {
+        scheme: None,
+        hostname: None,
+        path: Some(PathChange::Full("/new".to_owned())),
+        port: None,
+        status: 302,
+    });
+    let mut inputs = three();
+    inputs.http_route("shop/r", route(&[changing, moved]));
+    let view = routes_view(&snapshot(&inputs), None).unwrap();
+    let [moved, changing] = view.rules.as_slice() else {
+        panic!("{view:?}");
+    };
+    let moved = serde_json::to_value(moved).unwrap();
+    assert_eq!(moved["filters"], json!([]));
+    assert_eq!(
+        moved["action"]["path"],
+        json!({"type": "ReplaceFullPath", "value": "/new"})
+    );
+    let changing = serde_json::to_value(changing).unwrap();
+    assert_eq!(
+        changing["filters"],
+        json!([
+            {"type": "RequestHeaderModifier", "set": [{"name": "x-a", "value": "1"}], "add": [{"name": "x-b", "value": "2"}], "remove": ["x-c"]},
+            {"type": "URLRewrite", "hostname": "new.example", "path": {"type": "ReplacePrefixMatch", "value": "/basket"}}
+        ])
+    );
+    assert_eq!(
+        changing["action"]["backends"][0]["filters"],
+        json!([{"type": "ResponseHeaderModifier", "set": [], "add": [{"name": "x-v", "value": "1"}], "remove": []}])
+    );
 }
 
 #[test]
@@ -248,4 +301,28 @@ fn without_a_policy_all_is_default_and_of_two_the_other_is_conflicted() {
         .map(|policy| (policy.policy.name.as_str(), policy.conditions[0].reason.as_str()))
         .collect();
     assert_eq!(reasons, [("a", "Accepted"), ("b", "Conflicted")]);
+}
+
+#[test]
+fn a_policy_for_a_service_that_is_not_there_is_found_and_says_so() {
+    let mut inputs = three();
+    inputs.policies.insert(object("shop/p"), policy(4, "wbe", full()));
+    inputs.policies.insert(object("blog/p"), policy(1, "gone", full()));
+    let snapshot = snapshot(&inputs);
+    let view = policy_view(&snapshot, &object("shop/wbe")).unwrap();
+    assert!(
+        !view.is_known && view.policy.is_none() && view.settings.is_empty(),
+        "{view:?}"
+    );
+    assert_eq!(view.policies[0].conditions[0].reason, "TargetNotFound");
+    assert!(policy_view(&snapshot, &object("shop/web")).unwrap().is_known);
+    let found = |namespace| {
+        let view = policies_view(&snapshot, namespace);
+        let targets = view.policies.into_iter().flat_map(|policy| policy.targets);
+        let told = targets.map(|target| (target.service.to_string(), target.conditions[0].reason.clone()));
+        told.collect::<Vec<_>>()
+    };
+    let not_found = |service: &str| (service.to_owned(), "TargetNotFound".to_owned());
+    assert_eq!(found(None), [not_found("blog/gone"), not_found("shop/wbe")]);
+    assert_eq!(found(Some("shop")), [not_found("shop/wbe")]);
 }
