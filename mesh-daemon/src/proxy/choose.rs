@@ -64,8 +64,8 @@ pub(super) struct ConnectionPermit {
     _endpoint: Permit,
 }
 
-/// A permit that is given back by whoever ends the connection first: its last user, or the task that carries it and sees it closed a moment later. A client
-/// that has its answer may ask again within that moment, and must find the place free.
+/// The permit of a connection that streams share. It is given back by whoever ends the connection first: its last user, or the task that carries it and sees
+/// it closed a moment later. A client that has its answer may ask again within that moment, and must find the place free.
 #[derive(Clone)]
 pub(super) struct SharedPermit(Rc<Cell<Option<ConnectionPermit>>>);
 

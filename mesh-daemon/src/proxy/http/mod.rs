@@ -201,7 +201,7 @@ fn reuse(early: outbound::Early, chooser: &mut Chooser<'_>) -> Option<Early> {
         return None;
     }
     let attempt = chooser.same(&attempt)?;
-    Some((attempt, Some(Fresh::new(socket, permit))))
+    Some((attempt, Some(Fresh { socket, permit })))
 }
 
 /// The metric label of the client's protocol.
