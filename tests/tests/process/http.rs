@@ -490,24 +490,6 @@ fn an_upgrade_to_another_version_of_http_is_not_asked_for() {
     });
 }
 
-/// RFC 9112, 3.2.2.
-#[test]
-fn the_host_of_an_absolute_target_is_what_the_server_gets() {
-    run(async {
-        let (server, address) = listener().await;
-        let bench = Bench::new(Http, &[address]);
-        let mut client = bench.connect().await;
-        let head = "GET http://web/x HTTP/1.1\r\nHost: evil\r\n\r\n";
-        client.write_all(head.as_bytes()).await.unwrap();
-        let (mut upstream, _) = server.accept().await.unwrap();
-        let asked = head_of(&mut upstream).await.to_ascii_lowercase();
-        assert!(
-            asked.contains("\r\nhost: web\r\n") && !asked.contains("evil"),
-            "{asked}"
-        );
-    });
-}
-
 /// Reads a message head, byte by byte.
 pub(crate) async fn head_of(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();

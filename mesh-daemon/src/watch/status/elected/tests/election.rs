@@ -84,11 +84,8 @@ async fn a_lease_that_others_touch_is_not_a_holder_that_lives() {
         while !next.leads() {
             assert!(died.elapsed() < LEASE_DURATION * 3, "nobody leads");
             touched += 1;
-            server.change(|objects| {
-                objects.change(LEASE, |lease| {
-                    lease["metadata"]["labels"] = json!({"n": touched.to_string()})
-                })
-            });
+            let labels = json!({"n": touched.to_string()});
+            server.change(|objects| objects.change(LEASE, |lease| lease["metadata"]["labels"] = labels));
             sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(server.object(LEASE).unwrap()["spec"]["leaseTransitions"], 1);
