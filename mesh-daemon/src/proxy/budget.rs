@@ -17,7 +17,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -75,17 +75,29 @@ impl Budget {
 
     /// Whether one more retry is let through; if so it is counted. Where the settings change, what was is measured by the new ones.
     pub(super) fn try_retry(&self, settings: &RetryBudget, now: Instant) -> bool {
+        let (mut retries, before) = self.look(settings, now);
+        let is_paid = retries.would_be_paid(settings, before);
+        if is_paid {
+            retries.add(settings, Run::of_one(before, now));
+        }
+        is_paid
+    }
+
+    /// Whether [`Budget::try_retry`] would let one through now; another may be faster.
+    pub(super) fn has_room(&self, settings: &RetryBudget, now: Instant) -> bool {
+        let (retries, before) = self.look(settings, now);
+        retries.would_be_paid(settings, before)
+    }
+
+    /// What is still remembered, and what there has been until now.
+    fn look(&self, settings: &RetryBudget, now: Instant) -> (MutexGuard<'_, Retries>, Counts) {
         let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
         retries.expire(settings, now);
         let before = Counts {
             requests: self.requests.load(Ordering::Relaxed),
             retries: retries.count,
         };
-        let is_paid = retries.would_be_paid(settings, before);
-        if is_paid {
-            retries.add(settings, Run::of_one(before, now));
-        }
-        is_paid
+        (retries, before)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     http::hash_key,
     identify::Connection,
     limits::Permit,
-    live::{EndpointLive, Group, InFlight},
+    live::{Group, InFlight},
     metrics::Tried,
     outcome::{Failure, Limit},
     route::{Candidate, Plan},
@@ -39,6 +39,8 @@ pub(super) struct Chooser<'a> {
     pub(super) key: Option<u64>,
     /// Endpoints that were tried, by their index.
     pub(super) tried: Vec<usize>,
+    /// The endpoint at which a request ends as soon as the next one is chosen: its place there is free.
+    leaving: Option<usize>,
 }
 
 /// The right to try one endpoint.
@@ -64,8 +66,8 @@ pub(super) struct ConnectionPermit {
     _endpoint: Permit,
 }
 
-/// A permit that is given back by whoever ends the connection first: its last user, or the task that carries it and sees it closed a moment later. A client
-/// that has its answer may ask again within that moment, and must find the place free.
+/// The permit of a connection that streams share. It is given back by whoever ends the connection first: its last user, or the task that carries it and sees
+/// it closed a moment later. A client that has its answer may ask again within that moment, and must find the place free.
 #[derive(Clone)]
 pub(super) struct SharedPermit(Rc<Cell<Option<ConnectionPermit>>>);
 
@@ -106,6 +108,7 @@ impl<'a> Chooser<'a> {
             purpose,
             key,
             tried: Vec::new(),
+            leaving: None,
         }
     }
 
@@ -117,25 +120,42 @@ impl<'a> Chooser<'a> {
         let Some(group) = &self.plan.group else {
             return self.itself();
         };
-        for _ in 0..RACES_MAX {
-            let Some(index) = self.pick(group, |endpoint, now| self.lets(group, endpoint, now)) else {
-                return self.none(group);
-            };
-            if let Some(attempt) = self.take(group, index, false) {
-                self.tried.push(index);
-                return Ok(attempt);
-            }
-        }
-        self.none(group)
+        self.usable(group).map_or_else(|| self.none(group), Ok)
     }
 
-    /// Forgets what was tried: a retry that finds no other endpoint may ask the same one again.
-    pub(super) fn forget(&mut self) {
-        self.tried.clear();
+    /// The next endpoint for a retry: one that was not tried, or else, forgetting what was, the same one again. `before` ends when there is a next one, and is
+    /// not in its way.
+    ///
+    /// # Errors
+    /// If there is none that may be tried now, and why.
+    pub(super) fn again(&mut self, before: Option<&Attempt>) -> Result<Attempt, Failure> {
+        self.leaving = before.and_then(|before| before.at.as_ref()).map(|at| at.index);
+        let another = self.plan.group.as_ref().and_then(|group| self.usable(group));
+        let next = another.map_or_else(
+            || {
+                self.tried.clear();
+                self.next()
+            },
+            Ok,
+        );
+        self.leaving = None;
+        next
+    }
+
+    /// The next endpoint that was not tried and that breakers and limits let through.
+    fn usable(&mut self, group: &Arc<Group>) -> Option<Attempt> {
+        for _ in 0..RACES_MAX {
+            let index = self.pick(group, |index, now| self.lets(group, index, now))?;
+            if let Some(attempt) = self.take(group, index, false) {
+                self.tried.push(index);
+                return Some(attempt);
+            }
+        }
+        None
     }
 
     /// Whether there is an endpoint that was not tried.
-    pub(super) fn has_untried(&self) -> bool {
+    fn has_untried(&self) -> bool {
         match &self.plan.group {
             Some(group) => self.tried.len() < group.endpoints.len(),
             None => self.tried.is_empty(),
@@ -166,9 +186,9 @@ impl<'a> Chooser<'a> {
         })
     }
 
-    fn pick(&self, group: &Group, lets: impl Fn(&EndpointLive, Instant) -> bool) -> Option<usize> {
+    fn pick(&self, group: &Group, lets: impl Fn(usize, Instant) -> bool) -> Option<usize> {
         let now = Instant::now();
-        let usable = |index: usize| !self.tried.contains(&index) && lets(&group.endpoints[index], now);
+        let usable = |index: usize| !self.tried.contains(&index) && lets(index, now);
         let choice = super::balance::Choice {
             endpoints: &group.endpoints,
             usable: &usable,
@@ -183,17 +203,29 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    fn lets(&self, group: &Group, endpoint: &EndpointLive, now: Instant) -> bool {
-        endpoint.breaker.is_usable(breaker_of(&group.upstream), now) && self.has_room(group, endpoint)
+    fn lets(&self, group: &Group, index: usize, now: Instant) -> bool {
+        group.endpoints[index]
+            .breaker
+            .is_usable(breaker_of(&group.upstream), now)
+            && self.has_room(group, index)
     }
 
     /// A connection in the pool may serve another request, so only requests are counted for those.
-    fn has_room(&self, group: &Group, endpoint: &EndpointLive) -> bool {
-        let limits = limits_of(&group.upstream);
+    fn has_room(&self, group: &Group, index: usize) -> bool {
+        let endpoint = &group.endpoints[index];
         match self.purpose {
-            Purpose::Request => endpoint.requests.has_place(limits.max_requests_per_endpoint),
-            Purpose::Connection => endpoint.connections.has_place(limits.max_connections_per_endpoint),
+            Purpose::Request => endpoint.requests.has_place(self.requests_max(group, index)),
+            Purpose::Connection => {
+                let most = limits_of(&group.upstream).max_connections_per_endpoint;
+                endpoint.connections.has_place(most)
+            }
         }
+    }
+
+    /// How many requests may be under way at the endpoint, the one that leaves counted.
+    fn requests_max(&self, group: &Group, index: usize) -> Option<u32> {
+        let most = limits_of(&group.upstream).max_requests_per_endpoint?;
+        Some(most.saturating_add(u32::from(self.leaving == Some(index))))
     }
 
     /// None if another task was quicker.
@@ -210,9 +242,8 @@ impl<'a> Chooser<'a> {
                 .upstream
                 .moved(&group.upstream, endpoint.address, transition, "timeout_over");
         }
-        let limits = limits_of(&group.upstream);
         let in_flight = match self.purpose {
-            Purpose::Request => InFlight::request(endpoint, limits.max_requests_per_endpoint, started)?,
+            Purpose::Request => InFlight::request(endpoint, self.requests_max(group, index), started)?,
             Purpose::Connection => InFlight::connection(endpoint)?,
         };
         Some(Attempt {
@@ -233,7 +264,7 @@ impl<'a> Chooser<'a> {
         if group.endpoints.is_empty() || !self.has_untried() {
             return Err(Failure::NoEndpoint);
         }
-        let Some(index) = self.pick(group, |endpoint, _| self.has_room(group, endpoint)) else {
+        let Some(index) = self.pick(group, |index, _| self.has_room(group, index)) else {
             return Err(Failure::Overflow(match self.purpose {
                 Purpose::Request => Limit::RequestsPerEndpoint,
                 Purpose::Connection => Limit::ConnectionsPerEndpoint,

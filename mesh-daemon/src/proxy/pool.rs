@@ -64,7 +64,6 @@ pub(super) struct Idle {
 struct Kept {
     sender: http1::SendRequest<Outgoing>,
     socket: Arc<TcpStream>,
-    permit: SharedPermit,
     since: Instant,
 }
 
@@ -95,16 +94,7 @@ pub(super) struct Fresh {
     /// The socket.
     pub(super) socket: Arc<TcpStream>,
     /// Held while the connection is in use: not while it idles in the pool.
-    pub(super) permit: SharedPermit,
-}
-
-impl Fresh {
-    pub(super) fn new(socket: Arc<TcpStream>, permit: Option<ConnectionPermit>) -> Self {
-        Self {
-            socket,
-            permit: SharedPermit::new(permit),
-        }
-    }
+    pub(super) permit: Option<ConnectionPermit>,
 }
 
 /// A connection lent for one request.
@@ -113,7 +103,9 @@ pub(super) enum Lease {
     Http1 {
         sender: http1::SendRequest<Outgoing>,
         socket: Arc<TcpStream>,
-        permit: SharedPermit,
+        /// Free when this is dropped, whatever became of the request: who asks next does not wait for the task that closes the connection. What the
+        /// connection was upgraded to holds the whole lease.
+        permit: Option<ConnectionPermit>,
         key: Key,
         pool: Weak<RefCell<Idle>>,
         worker: Rc<Worker>,
@@ -158,14 +150,14 @@ impl Pool {
         until: Instant,
     ) -> Result<Lease, NoConnection> {
         let key = key(client, &to.candidate);
-        if !fresh && let Some((lease, permit)) = worker.pool.take(worker, &key) {
-            permit.take_again(to)?;
-            return Ok(lease);
+        if !fresh && let Some((sender, socket)) = worker.pool.take(&worker.shared.metrics, &key) {
+            let permit = to.connection()?;
+            return Ok(Lease::http1(worker, key, sender, Fresh { socket, permit }));
         }
         let permit = to.connection()?;
         let socket = dial::connect(worker, client.client.ip(), &to.candidate, until).await?;
         to.dialled(worker);
-        Self::http1_over(worker, client, to, Fresh::new(socket, permit)).await
+        Self::http1_over(worker, client, to, Fresh { socket, permit }).await
     }
 
     /// A connection for one HTTP/1 request over a socket that is already connected.
@@ -175,17 +167,8 @@ impl Pool {
         to: &Attempt,
         fresh: Fresh,
     ) -> Result<Lease, NoConnection> {
-        let (socket, permit) = (Arc::clone(&fresh.socket), fresh.permit.clone());
-        let sender = client::http1(fresh).await?;
-        let pool = Rc::downgrade(&worker.pool.http1);
-        Ok(Lease::Http1 {
-            sender,
-            socket,
-            permit,
-            key: key(client, &to.candidate),
-            pool,
-            worker: Rc::clone(worker),
-        })
+        let sender = client::http1(Arc::clone(&fresh.socket)).await?;
+        Ok(Lease::http1(worker, key(client, &to.candidate), sender, fresh))
     }
 
     /// A connection for one HTTP/2 request; `early` is a connected socket that becomes the key's connection if it has none.
@@ -232,29 +215,15 @@ impl Pool {
         slot
     }
 
-    /// With it the permit that it has no longer.
-    fn take(&self, worker: &Rc<Worker>, key: &Key) -> Option<(Lease, SharedPermit)> {
+    /// An idle HTTP/1 connection that is still open.
+    fn take(&self, metrics: &Metrics, key: &Key) -> Option<(http1::SendRequest<Outgoing>, Arc<TcpStream>)> {
         loop {
-            let Kept {
-                sender,
-                socket,
-                permit,
-                since,
-            } = self.http1.borrow_mut().take(key)?;
-            worker.shared.metrics.pool_idle.dec();
+            let Kept { sender, socket, since } = self.http1.borrow_mut().take(key)?;
+            metrics.pool_idle.dec();
             if since.elapsed() < POOL_IDLE_TIMEOUT && sender.is_ready() && socket::is_idle(&socket) {
-                let pool = Rc::downgrade(&self.http1);
-                let lease = Lease::Http1 {
-                    sender,
-                    socket,
-                    permit: permit.clone(),
-                    key: key.clone(),
-                    pool,
-                    worker: Rc::clone(worker),
-                };
-                return Some((lease, permit));
+                return Some((sender, socket));
             }
-            worker.shared.metrics.stale("when_taken");
+            metrics.stale("when_taken");
         }
     }
 
@@ -275,6 +244,18 @@ impl Pool {
 }
 
 impl Lease {
+    fn http1(worker: &Rc<Worker>, key: Key, sender: http1::SendRequest<Outgoing>, over: Fresh) -> Self {
+        let Fresh { socket, permit } = over;
+        Self::Http1 {
+            sender,
+            socket,
+            permit,
+            key,
+            pool: Rc::downgrade(&worker.pool.http1),
+            worker: Rc::clone(worker),
+        }
+    }
+
     /// Sends a request. The error holds the request if no byte of it was sent.
     pub(super) async fn send(
         &mut self,
@@ -306,7 +287,7 @@ impl Lease {
         if sender.is_closed() {
             return;
         }
-        permit.give_back();
+        drop(permit);
         // hyper's side of the connection learns of the answer's end a moment after us
         task::spawn("pool", async move {
             if sender.ready().await.is_ok()
@@ -319,7 +300,6 @@ impl Lease {
                     Kept {
                         sender,
                         socket,
-                        permit,
                         since: Instant::now(),
                     },
                 );
@@ -329,11 +309,17 @@ impl Lease {
 }
 
 impl Lease {
+    /// The answer is not read to its end. One that others still use stays; so does one of HTTP/2, unless connections are at their limit.
+    pub(super) fn abandon(self, is_crowded: bool) {
+        if is_crowded {
+            self.close();
+        }
+    }
+
     /// Closes the connection and gives back its place; one that others still use stays.
     fn close(self) {
-        match self {
-            Self::Http1 { permit, .. } => permit.give_back(),
-            Self::Http2 { stream, .. } => stream.slot.close_if_last(),
+        if let Self::Http2 { stream, .. } = self {
+            stream.slot.close_if_last();
         }
     }
 }
@@ -431,16 +417,16 @@ impl Slot {
         let (slot, worker, permit) = (Rc::clone(self), Rc::clone(worker), to.connection());
         let to = to.candidate.clone();
         let dial = async move {
-            let fresh = match early {
+            let Fresh { socket, permit } = match early {
                 Some(fresh) => fresh,
                 None => {
                     let permit = permit?;
                     let socket = dial::connect(&worker, client, &to, dial::deadline()).await?;
-                    Fresh::new(socket, permit)
+                    Fresh { socket, permit }
                 }
             };
-            let permit = fresh.permit.clone();
-            let sender = client::http2(fresh).await?;
+            let permit = SharedPermit::new(permit);
+            let sender = client::http2(socket, permit.clone()).await?;
             *slot.sender.borrow_mut() = Some((sender.clone(), permit));
             Ok(sender)
         };

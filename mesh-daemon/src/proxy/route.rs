@@ -9,6 +9,7 @@ use std::{
 use http::request;
 
 use super::{
+    budget::Budget,
     choose, dial,
     identify::Connection,
     limits::Permit,
@@ -16,8 +17,8 @@ use super::{
     outcome::{Failure, Limit, Parties},
 };
 use crate::model::{
-    Action, AppProtocol, Backends, Edits, Family, Matched, PathChange, RequestSettings, RouteBackend, RouteTable, Rule,
-    Target, Upstream, Workload,
+    Action, AppProtocol, Backends, Edits, Family, Matched, PathChange, RequestSettings, RetryBudget, RouteBackend,
+    RouteTable, Rule, Target, Upstream, Workload,
 };
 
 /// Where the attempts of one connection or request may go. It holds the tables that it was made from, and uses no other to its end.
@@ -222,10 +223,19 @@ impl Plan {
         Ok(Some(permit))
     }
 
-    /// Whether the budget of the Service that was addressed has room for a retry, which is taken.
-    pub(super) fn may_retry(&self) -> bool {
+    /// Whether the budget of the Service that was addressed has room for a retry now; another may be faster.
+    pub(super) fn has_budget(&self) -> bool {
+        self.budget(Budget::has_room)
+    }
+
+    /// The same, and the room is taken.
+    pub(super) fn pay_retry(&self) -> bool {
+        self.budget(Budget::try_retry)
+    }
+
+    fn budget(&self, ask: impl FnOnce(&Budget, &RetryBudget, Instant) -> bool) -> bool {
         match (&self.settings.retry, self.addressed_live()) {
-            (Some(retry), Some(service)) => service.budget.try_retry(&retry.budget, Instant::now()),
+            (Some(retry), Some(service)) => ask(&service.budget, &retry.budget, Instant::now()),
             _ => false,
         }
     }

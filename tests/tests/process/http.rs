@@ -387,6 +387,28 @@ fn an_upgrade_becomes_bytes_both_ways() {
     });
 }
 
+/// A server that agreed would be asked whatever the client likes, unseen.
+#[test]
+fn an_upgrade_to_another_version_of_http_is_not_asked_for() {
+    run(async {
+        let (server, address) = listener().await;
+        let bench = Bench::new(Http, &[address]);
+        let mut client = bench.connect().await;
+        let head =
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n";
+        client.write_all(head.as_bytes()).await.unwrap();
+        let (mut upstream, _) = server.accept().await.unwrap();
+        let asked = head_of(&mut upstream).await.to_ascii_lowercase();
+        assert!(
+            !asked.contains("upgrade") && !asked.contains("http2-settings"),
+            "{asked}"
+        );
+        upstream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        let answer = head_of(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    });
+}
+
 /// Reads a message head, byte by byte.
 pub(crate) async fn head_of(socket: &mut TcpStream) -> String {
     let mut head = Vec::new();

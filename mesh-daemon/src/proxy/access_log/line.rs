@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Longest host or path in a line, in bytes: what a client sends must not decide how much memory a full queue takes.
+/// Longest method, host or path in a line, in bytes: what a client sends must not decide how much memory a full queue takes.
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// What a line says of a request's head, kept until its end.
@@ -54,7 +54,7 @@ pub(in crate::proxy) struct Line<'a> {
     service: Option<&'a ObjectRef>,
     /// `http/1.0`, `http/1.1`, `http/2`, or `tcp`.
     protocol: &'static str,
-    method: Option<&'a str>,
+    method: Option<Cow<'a, str>>,
     host: Option<Cow<'a, str>>,
     /// Without the query: that is where tokens and what people type stand, and logs are read by more people than are meant to see those.
     path: Option<Cow<'a, str>>,
@@ -126,10 +126,12 @@ impl Heard {
         }
     }
 
-    /// The host that was asked for: HTTP/2 has it in the URL, and an absolute URL overrides the field (RFC 9112, 3.2.2).
+    /// The host that was asked for: HTTP/2 has it in the URL, and an absolute URL overrides the field (RFC 9112, 3.2.2). Without a user, whose password may
+    /// stand there.
     fn host(&self) -> Option<Cow<'_, str>> {
         let authority = self.uri.authority().map(|authority| authority.as_str().as_bytes());
         let host = authority.or_else(|| self.host.as_ref().map(HeaderValue::as_bytes))?;
+        let host = host.rsplit(|byte| *byte == b'@').next()?;
         Some(short(host))
     }
 }
@@ -145,7 +147,7 @@ impl<'a> Line<'a> {
         Self {
             kind: "request",
             protocol: end.protocol,
-            method: Some(heard.method.as_str()),
+            method: Some(short(heard.method.as_str().as_bytes())),
             host: heard.host(),
             path: Some(short(heard.uri.path().as_bytes())),
             status: end.status,

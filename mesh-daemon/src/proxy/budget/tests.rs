@@ -54,6 +54,16 @@ fn the_floor_is_the_rate_scaled_to_the_window() {
 }
 
 #[test]
+fn who_only_looks_pays_nothing() {
+    let (budget, now) = (Budget::default(), Instant::now());
+    let one = settings(0, S, (1, S));
+    assert!((0..10).all(|_| budget.has_room(&one, now)));
+    assert!(budget.try_retry(&one, now));
+    assert!(!budget.has_room(&one, now) && !budget.try_retry(&one, now));
+    assert!(budget.has_room(&one, now + 2 * S));
+}
+
+#[test]
 fn the_floor_comes_back_after_the_interval() {
     let (budget, start) = (Budget::default(), Instant::now());
     let at = |ms| start + Duration::from_millis(ms);

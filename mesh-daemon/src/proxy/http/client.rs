@@ -1,6 +1,6 @@
 //! The upstream's side: hyper's client connections, and one attempt to have a request answered by one endpoint.
 
-use std::{io, rc::Rc};
+use std::{io, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{
@@ -9,7 +9,10 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::TokioTimer;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     proxy::{
@@ -18,7 +21,7 @@ use crate::{
             HTTP1_BUFFER_BYTES, HTTP1_HEADERS, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_HEADER_LIST_BYTES,
             HTTP2_SEND_BYTES, HTTP2_STREAM_WINDOW_BYTES, POOL_STALE_TRIES,
         },
-        choose::Attempt,
+        choose::{Attempt, SharedPermit},
         detect::Protocol,
         identify::Connection,
         outcome::{Failure, TimeoutField},
@@ -129,9 +132,8 @@ fn broken(to: &Attempt, error: hyper::Error) -> Failure {
     }
 }
 
-/// HTTP/1 over a connected socket.
-pub(in crate::proxy) async fn http1(fresh: Fresh) -> io::Result<http1::SendRequest<Outgoing>> {
-    let Fresh { socket, permit } = fresh;
+/// HTTP/1 over a connected socket. Its place among the connections in use is up to who uses it: an upgrade outlives the task here.
+pub(in crate::proxy) async fn http1(socket: Arc<TcpStream>) -> io::Result<http1::SendRequest<Outgoing>> {
     let stream = Stream {
         first: Bytes::new(),
         socket,
@@ -146,14 +148,15 @@ pub(in crate::proxy) async fn http1(fresh: Fresh) -> io::Result<http1::SendReque
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "an upstream HTTP/1 connection broke off");
         }
-        permit.give_back();
     });
     Ok(sender)
 }
 
 /// HTTP/2 with prior knowledge over a connected socket.
-pub(in crate::proxy) async fn http2(fresh: Fresh) -> io::Result<http2::SendRequest<Outgoing>> {
-    let Fresh { socket, permit } = fresh;
+pub(in crate::proxy) async fn http2(
+    socket: Arc<TcpStream>,
+    permit: SharedPermit,
+) -> io::Result<http2::SendRequest<Outgoing>> {
     let stream = Stream {
         first: Bytes::new(),
         socket,

@@ -1,8 +1,48 @@
 //! Headers that belong to one hop and end here (RFC 9110, 7.6.1), and what is said in their place.
 
-use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{Version, request::Parts};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 
 use crate::proxy::detect::Protocol;
+
+/// Upgrades that go on with HTTP, in another version (`h2c`) or with the name that the registry has for all of them.
+const HTTP_UPGRADES: [&str; 3] = ["h2c", "h2", "http"];
+
+/// Makes `Host` say what the target's authority does, where there is one: a proxy has to (RFC 9112, 3.2.2), and of HTTP/2 `:authority` is enough (RFC 9113,
+/// 8.3.1). Rules are matched by that authority, and the server must not see another one.
+pub(super) fn host(head: &mut Parts) {
+    let Some(authority) = head.uri.authority() else {
+        return;
+    };
+    let host = authority.as_str();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    if head.version == Version::HTTP_2 {
+        head.headers.remove(HOST);
+    } else if let Ok(host) = HeaderValue::from_str(host) {
+        head.headers.insert(HOST, host);
+    }
+}
+
+/// Takes back a client's offer to go on in another version of HTTP on the same connection: it may be ignored, and is deprecated (RFC 9113, 3.1). What an
+/// upgrade leads to is bytes to the mesh, and these would be requests that no route, limit or timeout sees.
+pub(super) fn keep_version(headers: &mut HeaderMap) {
+    let offers: Vec<HeaderValue> = headers.get_all(UPGRADE).iter().filter_map(without_http).collect();
+    headers.remove(UPGRADE);
+    for offer in offers {
+        headers.append(UPGRADE, offer);
+    }
+}
+
+/// The other protocols of a list, if there are any.
+fn without_http(offers: &HeaderValue) -> Option<HeaderValue> {
+    let is_http = |offer: &&str| {
+        let name = offer.split('/').next().unwrap_or_default();
+        HTTP_UPGRADES.iter().any(|http| name.eq_ignore_ascii_case(http))
+    };
+    let offers = offers.to_str().ok()?.split(',').map(str::trim);
+    let others: Vec<&str> = offers.filter(|offer| !offer.is_empty() && !is_http(offer)).collect();
+    (!others.is_empty()).then(|| HeaderValue::from_str(&others.join(", ")).ok())?
+}
 
 /// Makes a client's request fit for the upstream connection.
 pub(super) fn request(headers: &mut HeaderMap, protocol: Protocol, upgrade: bool) {
@@ -41,9 +81,7 @@ fn one_hop(headers: &mut HeaderMap, upgrade: bool) -> Vec<HeaderValue> {
         .flat_map(names)
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         // these say how the message is framed: removing them on a peer's word would change what the next hop reads
-        .filter(|name| {
-            *name != hyper::header::CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != hyper::header::HOST
-        })
+        .filter(|name| *name != hyper::header::CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != HOST)
         .collect();
     for name in named {
         headers.remove(name);
@@ -53,6 +91,7 @@ fn one_hop(headers: &mut HeaderMap, upgrade: bool) -> Vec<HeaderValue> {
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
+    headers.remove("http2-settings");
     kept
 }
 
@@ -124,11 +163,65 @@ mod tests {
                 true,
                 &[("connection", "upgrade"), ("upgrade", "websocket")],
             ),
-            (&[("connection", "Upgrade"), ("upgrade", "h2c")], false, &[]),
+            (
+                &[("connection", "Upgrade"), ("upgrade", "h2c"), ("http2-settings", "AAM")],
+                false,
+                &[],
+            ),
         ] {
             let mut headers = map(lines);
             request(&mut headers, Protocol::Http1, upgrade);
             assert_eq!(headers, map(expected), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_offer_of_another_version_is_taken_back() {
+        for (offers, expected) in [
+            (&["h2c"][..], &[][..]),
+            (&["H2C"], &[]),
+            (&["HTTP/2.0", "h2"], &[]),
+            (&["h2c, websocket"], &["websocket"]),
+            (&["websocket,h2c ,, echo/2"], &["websocket, echo/2"]),
+            (&["h2c", "websocket"], &["websocket"]),
+            (&["h2cx"], &["h2cx"]),
+            (&[","], &[]),
+            (&[], &[]),
+        ] {
+            let of = |values: &[&'static str]| -> HeaderMap {
+                let value = |value: &&'static str| (UPGRADE, HeaderValue::from_static(value));
+                values.iter().map(value).collect()
+            };
+            let mut headers = of(offers);
+            keep_version(&mut headers);
+            assert_eq!(headers, of(expected), "{offers:?}");
+        }
+    }
+
+    #[test]
+    fn host_is_the_targets_authority() {
+        for (version, method, target, host, expected) in [
+            (Version::HTTP_11, "GET", "http://web/x", Some("evil"), Some("web")),
+            (
+                Version::HTTP_11,
+                "GET",
+                "http://me:secret@web:81/",
+                None,
+                Some("web:81"),
+            ),
+            (Version::HTTP_11, "CONNECT", "web:443", Some("evil"), Some("web:443")),
+            (Version::HTTP_11, "GET", "/x", Some("web"), Some("web")),
+            (Version::HTTP_10, "GET", "/x", None, None),
+            (Version::HTTP_2, "GET", "http://web/x", Some("evil"), None),
+            (Version::HTTP_2, "GET", "/x", Some("web"), Some("web")),
+        ] {
+            let request = http::Request::builder().version(version).method(method).uri(target);
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            head.headers
+                .extend(host.map(|host| (HOST, HeaderValue::from_static(host))));
+            super::host(&mut head);
+            let hosts: Vec<_> = head.headers.get_all(HOST).iter().collect();
+            assert_eq!(hosts, Vec::from_iter(expected), "{version:?} {target} {host:?}");
         }
     }
 

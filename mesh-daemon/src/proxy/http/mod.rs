@@ -61,7 +61,8 @@ struct Client {
 async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Response<Body> {
     let Client { worker, connection, .. } = &*client;
     let upgrade = upgrade::asked(&mut request);
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    headers::host(&mut head);
     let early = client.early.take();
     // not those of the early dial: it may be hours old
     let tables = worker.shared.tables.load_full();
@@ -200,7 +201,7 @@ fn reuse(early: outbound::Early, chooser: &mut Chooser<'_>) -> Option<Early> {
         return None;
     }
     let attempt = chooser.same(&attempt)?;
-    Some((attempt, Some(Fresh::new(socket, permit))))
+    Some((attempt, Some(Fresh { socket, permit })))
 }
 
 /// The metric label of the client's protocol.

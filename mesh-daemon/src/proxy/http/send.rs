@@ -60,6 +60,20 @@ pub(super) struct Times {
 /// The first attempt's connection, where one is there already.
 pub(super) type Early = (Attempt, Option<Fresh>);
 
+impl Answer {
+    /// The client gets another one: what this one occupies is free at once, since the next attempt may need it.
+    fn discard(self) {
+        let Self {
+            response,
+            lease,
+            attempt,
+            ..
+        } = self;
+        drop(response);
+        lease.abandon(attempt.is_crowded());
+    }
+}
+
 impl Times {
     pub(super) fn new(settings: &Arc<RequestSettings>) -> Self {
         Self {
@@ -92,25 +106,15 @@ impl Sending<'_> {
     pub(super) async fn send(
         &mut self,
         mut chooser: Chooser<'_>,
-        mut early: Option<Early>,
+        early: Option<Early>,
         mut request: Request<Outgoing>,
         report: &mut Exchange,
     ) -> Result<Answer, Failure> {
-        // what the last attempt ended with; and, where another was asked for because of it, how
-        let mut last: Option<(Result<Answer, Failure>, Option<AttemptEnd>)> = None;
+        let (mut attempt, mut fresh) = match early {
+            Some(early) => early,
+            None => (chooser.next()?, None),
+        };
         loop {
-            let next = early.take().map_or_else(|| chooser.next().map(|next| (next, None)), Ok);
-            let (attempt, fresh) = match (next, last.take()) {
-                (Ok(next), before) => {
-                    self.count(before.and_then(|(_, end)| end), Retried::Sent);
-                    next
-                }
-                (Err(none), None) => return Err(none),
-                (Err(_), Some((ended, end))) => {
-                    self.count(end, Retried::NoEndpoint);
-                    return ended;
-                }
-            };
             report.attempts += 1;
             let asked = self.attempt(attempt, fresh, request).await;
             // nobody was dialled where no connection was allowed
@@ -119,34 +123,39 @@ impl Sending<'_> {
             let (ended, was_sent) = match asked {
                 Ok(answer) => (Ok(answer), true),
                 Err(Untaken::Sent(failure)) => (Err(failure), true),
-                Err(Untaken::Whole(whole, failure)) if self.may_pass_on(&chooser) => {
-                    // nothing was sent: another endpoint is no retry
-                    (request, last) = (whole, Some((Err(failure), None)));
-                    continue;
-                }
                 Err(Untaken::Whole(whole, failure)) => {
+                    // nothing was sent: another endpoint is no retry
+                    if let Some(next) = self.pass_on(&mut chooser) {
+                        (attempt, fresh, request) = (next, None, whole);
+                        continue;
+                    }
                     self.retries.unsent(whole);
                     (Err(failure), false)
                 }
             };
-            match self.again(&ended, was_sent, &mut chooser).await {
-                Some((next, end)) => (request, last) = (next, Some((ended, Some(end)))),
-                None => return ended,
+            let Some((next, again)) = self.again(&ended, was_sent, &mut chooser).await else {
+                return ended;
+            };
+            if let Ok(answer) = ended {
+                answer.discard();
             }
+            (attempt, fresh, request) = (next, None, again);
         }
     }
 
     /// Counts what became of a retry that was wanted.
-    fn count(&self, end: Option<AttemptEnd>, retried: Retried) {
-        let upstream = self.plan.group.as_ref().map(|group| &*group.upstream);
-        if let (Some(end), Some(upstream)) = (end, upstream) {
+    fn count(&self, end: AttemptEnd, retried: Retried) {
+        if let Some(group) = &self.plan.group {
+            let upstream = &group.upstream;
             self.worker.shared.metrics.upstream.retried(upstream, end, retried);
         }
     }
 
-    fn may_pass_on(&self, chooser: &Chooser<'_>) -> bool {
+    /// Another endpoint that was not tried, if there is one and time for it.
+    fn pass_on(&self, chooser: &mut Chooser<'_>) -> Option<Attempt> {
         let now = Instant::now();
-        chooser.has_untried() && now < self.times.connected_by && self.times.is_before_end(now)
+        let has_time = now < self.times.connected_by && self.times.is_before_end(now);
+        has_time.then(|| chooser.next().ok()).flatten()
     }
 
     /// Asks one endpoint. What it says about the endpoint is settled here, except for a head that the client will get: its body may still break.
@@ -192,13 +201,14 @@ impl Sending<'_> {
         }
     }
 
-    /// The request once more, after its pause, if what became of it asks for that, it is safe, and there is budget and time.
+    /// The next attempt and the request once more, after its pause, if what became of it asks for that, it is safe, and there is budget, time and an endpoint.
+    /// Until that is sure nothing is taken from the answer: it may be the client's.
     async fn again(
         &mut self,
         ended: &Result<Answer, Failure>,
         was_sent: bool,
         chooser: &mut Chooser<'_>,
-    ) -> Option<(Request<Outgoing>, AttemptEnd)> {
+    ) -> Option<(Attempt, Request<Outgoing>)> {
         let end = match ended {
             Ok(answer) => Some(self.end_of(&answer.response)),
             Err(failure) => failure.attempt_end(),
@@ -209,25 +219,37 @@ impl Sending<'_> {
         };
         let pause = self.retries.backoff(self.worker.random.borrow_mut().f64());
         if !self.times.is_before_end(Instant::now() + pause) {
-            self.count(Some(end), Retried::NoTime);
+            self.count(end, Retried::NoTime);
             return None;
         }
-        // asked before the budget is: that must not pay for what is not sent
-        if !self.retries.is_possible() {
-            self.count(Some(end), Retried::BodyTooLarge);
+        if let Err(obstacle) = self.may_retry(Plan::has_budget) {
+            self.count(end, obstacle);
             return None;
         }
-        if !self.plan.may_retry() {
-            self.count(Some(end), Retried::BudgetExhausted);
-            return None;
-        }
-        let next = self.retries.again()?;
         sleep(pause).await;
         self.times.connected_by = dial::deadline();
-        if !chooser.has_untried() {
-            chooser.forget();
+        let Ok(next) = chooser.again(ended.as_ref().ok().map(|answer| &answer.attempt)) else {
+            self.count(end, Retried::NoEndpoint);
+            return None;
+        };
+        // the budget comes last: it must not pay for what is not sent
+        if let Err(obstacle) = self.may_retry(Plan::pay_retry) {
+            self.count(end, obstacle);
+            return None;
         }
-        Some((next, end))
+        self.count(end, Retried::Sent);
+        Some((next, self.retries.again()?))
+    }
+
+    /// Whether body and budget allow it.
+    fn may_retry(&self, has_budget: impl FnOnce(&Plan) -> bool) -> Result<(), Retried> {
+        if !self.retries.is_possible() {
+            Err(Retried::BodyTooLarge)
+        } else if !has_budget(self.plan) {
+            Err(Retried::BudgetExhausted)
+        } else {
+            Ok(())
+        }
     }
 
     /// What a head says.

@@ -12,7 +12,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 
-use super::Client;
+use super::{Client, headers};
 use crate::{
     proxy::{
         bounds::HTTP2_TUNNEL_BUFFER_BYTES,
@@ -33,8 +33,9 @@ pub(super) struct Asked {
     connect: bool,
 }
 
-/// Whether the request asks for it.
+/// Whether the request asks for it. An offer to go on with another version of HTTP is none.
 pub(super) fn asked(request: &mut Request<Incoming>) -> Option<Asked> {
+    headers::keep_version(request.headers_mut());
     let connect = request.method() == Method::CONNECT;
     let headers = request.headers();
     let upgrade = headers.contains_key(UPGRADE)

@@ -5,7 +5,7 @@ use hyper::Method;
 use mesh_tests::shop::Shop;
 use serde_json::json;
 
-use super::{ask_counted, counter, get, is_servers, obey, one_server, wait_counter};
+use super::{FOR_EVER, ask_counted, counter, get, is_servers, obey, one_server, wait_counter};
 
 /// Requests that fail for good, and how many retries there were.
 fn retries(shop: &Shop, requests: u64) -> Result<u64> {
@@ -81,6 +81,33 @@ fn a_body_that_is_too_long_to_be_sent_again_costs_no_budget() {
         )?;
         let too_long = get().method(Method::PUT).body(vec![b'x'; 100_000]);
         ensure!(ask_counted(shop, &too_long)?.1 == 1);
+        let made = retries(shop, 3)?;
+        ensure!(made == 1, "{made} retries, the budget has one");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_retry_that_finds_no_endpoint_costs_no_budget() {
+    one_server(|shop| {
+        let one = with("{percent: 0, interval: 1h, minRetryRate: {count: 1, interval: 1h}}");
+        shop.behave("web-1", &json!({"status": 503}))?;
+        obey(
+            shop,
+            &[
+                &one,
+                &format!("circuitBreaker: {{failureThreshold: 1, timeout: {FOR_EVER}}}"),
+            ],
+        )?;
+        // by its own answer the only server is ejected, and the client gets that
+        ensure!(retries(shop, 1)? == 0);
+        wait_counter(
+            shop,
+            "weft_retries_total",
+            &[("result", "no_endpoint"), ("reason", "5xx")],
+            1,
+        )?;
+        obey(shop, &[&one])?;
         let made = retries(shop, 3)?;
         ensure!(made == 1, "{made} retries, the budget has one");
         Ok(())

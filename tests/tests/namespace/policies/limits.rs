@@ -1,11 +1,18 @@
 //! `limits`: what is beyond one is answered at once, while what is under way goes on.
 
-use anyhow::{Result, ensure};
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv6Addr, TcpListener, TcpStream},
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
 use mesh_tests::{
-    bench::Options,
-    client::{Load, Version},
-    daemon::DaemonOptions,
+    bench::{Netns, Options, wait_for},
+    client::{self, Load, Version},
+    daemon::{DaemonOptions, HANG_GUARD},
     shop::{Shop, WEB4},
+    tcp,
 };
 use serde_json::json;
 
@@ -126,6 +133,121 @@ fn idle_connections_are_not_in_the_way() {
                 tally(&answers)
             );
         }
+        Ok(())
+    });
+}
+
+/// Retries of whatever fails, as many as are asked for.
+const RETRY: &str = "retry: {retryOn: [5xx, reset, timeout], attempts: 3, backoff: 0s, \
+                     budget: {percent: 100, minRetryRate: {count: 1000, interval: 1s}}}";
+
+/// The connection of an attempt that is followed by another is not in use any more when that begins, however the attempt ended.
+#[test]
+fn a_retry_is_not_in_its_own_way() {
+    captured(|shop| {
+        obey(
+            shop,
+            &[RETRY, "limits: {maxConnections: 1}", "timeout: {backendRequest: 1s}"],
+        )?;
+        for behaviour in [
+            json!({"status": 500}),
+            json!({"reset": true}),
+            json!({"delay_ms": 3000}),
+        ] {
+            shop.behave("web-2", &behaviour)?;
+            for version in [Version::Http1, Version::Http2] {
+                let answers = sequence(shop, &Load::fresh(version, WEB4), 6)?;
+                ensure!(
+                    tally(&answers).keys().eq(["web-1", "web-3"].iter()),
+                    "{version:?} {behaviour}: {:?}",
+                    tally(&answers)
+                );
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Nor is the request that it repeats, where both are asked of one endpoint.
+#[test]
+fn a_retry_is_not_in_its_own_way_at_the_endpoint() {
+    one_server(|shop| {
+        obey(
+            shop,
+            &[
+                RETRY,
+                "limits: {maxRequestsPerEndpoint: 1, maxConnectionsPerEndpoint: 1}",
+            ],
+        )?;
+        for version in [Version::Http1, Version::Http2] {
+            shop.behave("web-1", &json!({"status": 500, "times": 2}))?;
+            is_servers(&client::ask(&shop.client.netns, &Load::fresh(version, WEB4))?, 200)?;
+        }
+        // and it takes no more than what was its own
+        let held = Held::begin(shop, WEB4)?;
+        refused(&ask(shop)?, "max_requests_per_endpoint")?;
+        held.end()
+    });
+}
+
+/// Where [`switching_server`] listens.
+const SWITCH_PORT: u16 = 8092;
+
+/// A server that switches to a protocol that echoes, for so many connections, one after the other.
+fn switching_server(pod: &Netns, connections: usize) -> Result<JoinHandle<std::io::Result<()>>> {
+    let listener = pod.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, SWITCH_PORT)))??;
+    Ok(thread::spawn(move || {
+        for _ in 0..connections {
+            let (mut stream, _) = listener.accept()?;
+            head(&mut stream)?;
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")?;
+            std::io::copy(&mut stream.try_clone()?, &mut stream)?;
+        }
+        Ok(())
+    }))
+}
+
+/// What comes up to the empty line.
+fn head(stream: &mut TcpStream) -> std::io::Result<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.extend_from_slice(&byte);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Asks for another protocol, and hands back what is answered.
+fn upgrade(shop: &Shop) -> Result<(TcpStream, String)> {
+    let mut stream = tcp::connect(&shop.client.netns, WEB4)?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")?;
+    let head = head(&mut stream)?;
+    Ok((stream, head))
+}
+
+#[test]
+fn an_upgraded_connection_counts_to_its_end() {
+    one_server(|shop| {
+        let server = switching_server(&shop.server("web-1")?.pod.netns, 2)?;
+        let web = shop.services.get_mut("web").context("a shop has its Service")?;
+        web.ports[0].target = SWITCH_PORT;
+        shop.publish()?;
+        obey(shop, &["limits: {maxConnections: 1}"])?;
+        let (mut first, head) = upgrade(shop)?;
+        ensure!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        // what carries HTTP has ended on both sides when bytes go to and fro
+        ensure!(tcp::echo(&mut first, b"bytes")? == b"bytes");
+        let (_, head) = upgrade(shop)?;
+        ensure!(
+            head.starts_with("HTTP/1.1 503 ") && head.contains("max_connections"),
+            "{head}"
+        );
+        drop(first);
+        wait_for("the place to be free", HANG_GUARD, || {
+            let (_, head) = upgrade(shop)?;
+            Ok(head.starts_with("HTTP/1.1 101 ").then_some(()))
+        })?;
+        server.join().map_err(|_| anyhow!("the server panicked"))??;
         Ok(())
     });
 }

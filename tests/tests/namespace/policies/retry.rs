@@ -11,7 +11,8 @@ use mesh_tests::{
 use serde_json::json;
 
 use super::{
-    WELL, all_behave, ask_counted, counted, counter, get, is_servers, obey, one_server, sequence, tally, wait_counter,
+    FOR_EVER, WELL, all_behave, ask, ask_counted, counted, counter, get, is_servers, obey, one_server, sequence, tally,
+    wait_counter,
 };
 use crate::captured;
 
@@ -81,6 +82,51 @@ fn an_answer_that_is_retried_counts_for_the_breaker() {
         let (answers, counts) = counted(shop, || sequence(shop, &get(), 30))?;
         ensure!(tally(&answers).keys().eq(["web-1", "web-3"].iter()), "{answers:?}");
         ensure!(counts["web-2"] == 3, "{counts:?}");
+        Ok(())
+    });
+}
+
+/// "Another one, or else the same": also where the others are there and ejected.
+#[test]
+fn the_same_one_is_asked_again_where_the_others_are_ejected() {
+    captured(|shop| {
+        obey(
+            shop,
+            &[
+                &retry("retryOn: [5xx], attempts: 2"),
+                &format!("circuitBreaker: {{failureThreshold: 2, timeout: {FOR_EVER}}}"),
+            ],
+        )?;
+        for name in ["web-2", "web-3"] {
+            shop.behave(name, &json!({"status": 500}))?;
+        }
+        sequence(shop, &get(), 20)?;
+        shop.behave("web-1", &json!({"status": 500, "times": 1}))?;
+        let (answer, counts) = counted(shop, || ask(shop))?;
+        is_servers(&answer, 200)?;
+        ensure!(
+            counts["web-1"] == 2 && counts["web-2"] + counts["web-3"] == 0,
+            "{counts:?}"
+        );
+        Ok(())
+    });
+}
+
+/// Some clients offer it with each request: these are requests like any other, and the offer goes no further.
+#[test]
+fn a_client_that_offers_another_version_of_http_is_retried() {
+    captured(|shop| {
+        obey(shop, &[&retry("retryOn: [5xx]")])?;
+        shop.behave("web-2", &json!({"status": 500}))?;
+        let load = get()
+            .header("connection", "Upgrade, HTTP2-Settings")
+            .header("upgrade", "h2c")
+            .header("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA");
+        let (answers, counts) = counted(shop, || sequence(shop, &load, 12))?;
+        ensure!(
+            tally(&answers).keys().eq(["web-1", "web-3"].iter()) && counts["web-2"] > 0,
+            "{answers:?} {counts:?}"
+        );
         Ok(())
     });
 }

@@ -1,13 +1,17 @@
 //! Which rule a request meets, by each field of a match.
 
-use anyhow::{Result, ensure};
+use std::io::{Read as _, Write as _};
+
+use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
 use mesh_tests::{
     client::{Load, Version},
     shop::Shop,
+    tcp,
 };
+use serde_json::Value;
 
-use super::{RULE, WEB, apply, ask, refused, refused_call, routed};
+use super::{RULE, WEB, apply, ask, echoed, refused, refused_call, routed};
 
 const ROUTE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -175,5 +179,46 @@ spec:
             }
         }
         Ok(())
+    });
+}
+
+/// What an absolute target is answered whose authority differs from `Host`.
+fn ask_absolute(shop: &Shop, authority: &str, host: &str) -> Result<String> {
+    let mut stream = tcp::connect(&shop.client.netns, WEB[0])?;
+    let head = format!("GET http://{authority}/ HTTP/1.1\r\nhost: {host}\r\nx-echo: 1\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Of two that differ the authority counts (RFC 9112, 3.2.2; RFC 9113, 8.3.1), for rules and server alike.
+#[test]
+fn the_server_sees_the_host_that_rules_are_matched_by() {
+    routed(|shop| {
+        apply(
+            shop,
+            "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: web}]
+  rules: [{matches: [{headers: [{name: Host, value: web}]}], backendRefs: [{name: web, port: 80}]}]
+",
+        )?;
+        let answer = ask_absolute(shop, "web", "evil")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("an answer")?;
+        let seen: Value = serde_json::from_str(body.trim()).context(answer.clone())?;
+        ensure!(seen["headers"]["host"] == "web", "{seen}");
+        let answer = ask_absolute(shop, "evil", "web")?;
+        ensure!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+        let load = |authority: &str, host| Load {
+            authority: Some(authority.to_owned()),
+            ..Load::fresh(Version::Http2, WEB[0]).header("host", host)
+        };
+        let seen = echoed(shop, load("web", "evil"))?;
+        ensure!(seen["headers"].get("host").is_none_or(|host| host == "web"), "{seen}");
+        refused(shop, &load("evil", "web"), 404, "no_route")
     });
 }

@@ -188,10 +188,20 @@ fn what_a_client_sends_is_escaped_and_bounded() {
         ("http://in.url/", Some(&b"in.field"[..]), json!("in.url"), 1),
         ("/", Some(b"a\"\xff"), json!("a\"\u{fffd}"), 1),
         ("/", None, Value::Null, 1),
+        ("http://me:secret@in.url/", None, json!("in.url"), 1),
+        ("/", Some(b"me:secret@in.field"), json!("in.field"), 1),
         (long.as_str(), None, Value::Null, TEXT_BYTES_MAX + "…".len()),
     ] {
         let line = request_line(&heard(uri, host));
         assert_eq!(line["host"], expected_host, "{uri}");
         assert_eq!(line["path"].as_str().map(str::len), Some(path_bytes));
     }
+}
+
+#[test]
+fn a_method_is_bounded() {
+    let mut heard = heard("/", None);
+    heard.method = Method::from_bytes(&[b'A'; 60_000]).unwrap();
+    let line = request_line(&heard);
+    assert_eq!(line["method"].as_str().map(str::len), Some(TEXT_BYTES_MAX + "…".len()));
 }

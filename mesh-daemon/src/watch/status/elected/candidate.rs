@@ -1,11 +1,11 @@
 //! One candidate's part in electing the writer, as a state machine that is told the time. Nodes' clocks are never compared: a holder counts from
-//! before it asked for its term, a follower from when it saw that the lease had changed, so a term has ended before another can begin.
+//! before it asked for its term, a follower from when it saw that the lease was renewed, so a term has ended before another can begin.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a lease that does not change is still its holder's (`leaseDurationSeconds`; Kubernetes' own controllers have the same).
+/// How long a lease that is not renewed is still its holder's (`leaseDurationSeconds`; Kubernetes' own controllers have the same).
 pub(super) const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How often the holder renews it: one renewal may fail before the term is in danger.
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(5);
@@ -53,17 +53,19 @@ enum State {
 
 #[derive(Debug)]
 struct Known {
-    version: String,
+    holder: String,
+    renewal: String,
     expires: Instant,
 }
 
 /// The lease as it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// `metadata.resourceVersion`.
-    pub(super) version: String,
     /// `spec.holderIdentity`; empty if nobody holds it.
     pub(super) holder: String,
+    /// What a holder changes when it renews, and only compared: not `metadata.resourceVersion`, which changes too when somebody else touches the object, as by a
+    /// label, and would keep the lease of one that is gone alive.
+    pub(super) renewal: String,
     /// `spec.leaseDurationSeconds`.
     pub(super) duration: Duration,
 }
@@ -182,20 +184,23 @@ impl Candidate {
             self.state = State::MayTake(Step::Take);
             return;
         }
-        let known = self.known.take().filter(|known| known.version == seen.version);
+        let is_same = |known: &Known| known.holder == seen.holder && known.renewal == seen.renewal;
+        let known = self.known.take().filter(is_same);
         let was_known = known.is_some();
         let known = known.unwrap_or_else(|| Known {
-            version: seen.version,
+            holder: seen.holder,
+            renewal: seen.renewal,
             expires: now + seen.duration.clamp(LEASE_DURATION, DURATION_MAX),
         });
-        if known.expires <= now {
+        let expires = known.expires;
+        // also where it may be taken: the object may be touched before it is, and then nothing has begun anew
+        self.known = Some(known);
+        if expires <= now {
             self.state = State::MayTake(Step::Take);
             return;
         }
         // somebody else holds it, so all is well; what could be seen and not taken is none the better for a look
         self.failures = 0;
-        let expires = known.expires;
-        self.known = Some(known);
         self.look_again(nodes, now);
         // at most one look more for each holder that falls silent
         if let State::Follows { look_at } = &mut self.state

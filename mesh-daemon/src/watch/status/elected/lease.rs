@@ -158,9 +158,11 @@ impl Holder {
 fn seen(lease: &Lease) -> Seen {
     let spec = lease.spec.clone().unwrap_or_default();
     let seconds = spec.lease_duration_seconds.unwrap_or_default();
+    let renewed = spec.renew_time.map(|MicroTime(time)| time.to_string());
+    let transitions = spec.lease_transitions.unwrap_or_default();
     Seen {
-        version: lease.metadata.resource_version.clone().unwrap_or_default(),
         holder: spec.holder_identity.unwrap_or_default(),
+        renewal: format!("{} {transitions}", renewed.unwrap_or_default()),
         duration: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
     }
 }

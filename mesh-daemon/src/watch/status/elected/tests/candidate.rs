@@ -17,10 +17,10 @@ fn half() -> f64 {
     0.5
 }
 
-fn seen(holder: &str, version: &str) -> Said {
+fn seen(holder: &str, renewal: &str) -> Said {
     Said::Seen(Some(Seen {
-        version: version.to_owned(),
         holder: holder.to_owned(),
+        renewal: renewal.to_owned(),
         duration: LEASE_DURATION,
     }))
 }
@@ -114,8 +114,8 @@ fn the_first_look_is_soon_and_spread_by_the_clusters_size() {
 #[test]
 fn a_holder_that_renews_keeps_it_and_one_that_does_not_loses_it() {
     let mut turned = Turned::new(NODES);
-    for version in 0..20 {
-        turned.look(seen("other", &version.to_string()));
+    for renewal in 0..20 {
+        turned.look(seen("other", &renewal.to_string()));
     }
     let last_seen = turned.now;
     let step = loop {
@@ -129,12 +129,28 @@ fn a_holder_that_renews_keeps_it_and_one_that_does_not_loses_it() {
 }
 
 #[test]
+fn what_is_touched_just_before_it_is_taken_may_be_taken_still() {
+    let mut turned = Turned::new(NODES);
+    turned.look(seen("other", "1"));
+    while turned.ask().0 == Step::Look {
+        turned.say(Step::Look, seen("other", "1"));
+    }
+    turned.say(Step::Take, Said::Changed);
+    turned.look(seen("other", "1"));
+    assert_eq!(turned.ask(), (Step::Take, Duration::ZERO));
+    // and not if its holder was only late
+    turned.say(Step::Take, Said::Changed);
+    turned.look(seen("other", "2"));
+    assert_eq!(turned.ask().0, Step::Look);
+}
+
+#[test]
 fn a_longer_lease_is_respected_and_an_odd_one_is_not() {
     for (seconds, taken_after) in [(0, 15), (60, 60), (1 << 40, 600)] {
         let mut turned = Turned::new(NODES);
         let lease = Said::Seen(Some(Seen {
-            version: "1".to_owned(),
             holder: "other".to_owned(),
+            renewal: "1".to_owned(),
             duration: Duration::from_secs(seconds),
         }));
         turned.look(lease.clone());
@@ -151,11 +167,11 @@ fn in_a_large_cluster_looks_come_in_pairs_a_lease_apart() {
     let mut turned = Turned::new(1000);
     turned.look(seen("other", "0"));
     let mut waits = Vec::new();
-    for version in 1..=4 {
+    for renewal in 1..=4 {
         let (step, waited) = turned.ask();
         assert_eq!(step, Step::Look);
         waits.push(waited);
-        turned.say(Step::Look, seen("other", &version.to_string()));
+        turned.say(Step::Look, seen("other", &renewal.to_string()));
     }
     // twice 50 s for two looks
     assert_eq!(waits, [15 * SECOND, 85 * SECOND, 15 * SECOND, 85 * SECOND]);

@@ -70,6 +70,30 @@ async fn one_of_many_writes_and_a_dead_one_is_followed() {
     LocalSet::new().run_until(body).await;
 }
 
+/// As a tool that labels everything does, or another one's server-side apply: that says nothing about the holder.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_others_touch_is_not_a_holder_that_lives() {
+    with(route(1, &[]), |server, daemon| async move {
+        let mut next = Daemon::start(&server, "n2");
+        sleep(ELECTED).await;
+        assert!(daemon.leads() && !next.leads());
+        // as kill -9: nothing is let go
+        drop(daemon);
+        let died = Instant::now();
+        let mut touched = 0;
+        while !next.leads() {
+            assert!(died.elapsed() < LEASE_DURATION * 3, "nobody leads");
+            touched += 1;
+            let labels = json!({"n": touched.to_string()});
+            server.change(|objects| objects.change(LEASE, |lease| lease["metadata"]["labels"] = labels));
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(server.object(LEASE).unwrap()["spec"]["leaseTransitions"], 1);
+        next.stop().await;
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_leader_finds_what_the_last_one_left_undone() {
     with(route(1, &[]), |server, mut daemon| async move {

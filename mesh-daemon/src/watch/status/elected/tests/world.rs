@@ -195,8 +195,8 @@ impl World {
             (Step::Look, Some((version, holder))) => {
                 self.nodes[index].version = *version;
                 Said::Seen(Some(Seen {
-                    version: version.to_string(),
                     holder: holder.clone(),
+                    renewal: version.to_string(),
                     duration: LEASE_DURATION,
                 }))
             }
