@@ -228,23 +228,37 @@ impl<'a> Chooser<'a> {
         })
     }
 
-    /// Why there is none; in a panic there is one all the same.
+    /// Why there is none; in a panic there is one all the same. All are open only if no breaker lets through: not while one does whose endpoint was tried, or
+    /// has no room.
     fn none(&mut self, group: &Arc<Group>) -> Result<Attempt, Failure> {
         if group.endpoints.is_empty() || !self.has_untried() {
             return Err(Failure::NoEndpoint);
         }
-        let Some(index) = self.pick(group, |endpoint, _| self.has_room(group, endpoint)) else {
-            return Err(Failure::Overflow(match self.purpose {
-                Purpose::Request => Limit::RequestsPerEndpoint,
-                Purpose::Connection => Limit::ConnectionsPerEndpoint,
-            }));
-        };
-        let panics = breaker_of(&group.upstream).is_some_and(|breaker| breaker.when_all_open == WhenAllOpen::Panic);
-        // a breaker whose other endpoints were tried and failed is not "all open"
-        let attempt = if panics { self.take(group, index, true) } else { None };
-        let attempt = attempt.ok_or(Failure::CircuitOpen)?;
+        let (breaker, now) = (breaker_of(&group.upstream), Instant::now());
+        let closed = group.endpoints.iter().enumerate();
+        let mut closed = closed
+            .filter(|(_, endpoint)| endpoint.breaker.is_usable(breaker, now))
+            .peekable();
+        let all_open = closed.peek().is_none();
+        if closed.any(|(index, endpoint)| !self.tried.contains(&index) && !self.has_room(group, endpoint)) {
+            return Err(self.overflow());
+        }
+        let panics = breaker.is_some_and(|breaker| breaker.when_all_open == WhenAllOpen::Panic);
+        if !(all_open && panics) {
+            return Err(Failure::CircuitOpen);
+        }
+        let index = self.pick(group, |endpoint, _| self.has_room(group, endpoint));
+        let index = index.ok_or_else(|| self.overflow())?;
+        let attempt = self.take(group, index, true).ok_or_else(|| self.overflow())?;
         self.tried.push(index);
         Ok(attempt)
+    }
+
+    fn overflow(&self) -> Failure {
+        Failure::Overflow(match self.purpose {
+            Purpose::Request => Limit::RequestsPerEndpoint,
+            Purpose::Connection => Limit::ConnectionsPerEndpoint,
+        })
     }
 }
 
@@ -388,3 +402,6 @@ fn breaker_of(upstream: &Upstream) -> Option<&crate::model::CircuitBreaker> {
 pub(super) fn limits_of(upstream: &Upstream) -> Limits {
     upstream.spec().and_then(|spec| spec.limits).unwrap_or_default()
 }
+
+#[cfg(test)]
+pub(super) mod tests;
