@@ -58,6 +58,9 @@ struct At {
     is_settled: bool,
 }
 
+/// The endpoint of an attempt, where its balancer goes by latencies.
+pub(super) struct Listener(Option<Arc<EndpointLive>>);
+
 /// The right to have one connection to an endpoint in use; one that idles in a pool has none.
 pub(super) struct ConnectionPermit {
     _service: Permit,
@@ -295,16 +298,15 @@ impl Attempt {
         at.is_settled = true;
     }
 
-    /// A new connection to the endpoint stands: what the kernel measured in its handshake is the first that is known of it.
+    /// A new connection to the endpoint stands.
     pub(super) fn dialled(&self, worker: &Worker) {
-        let Some(at) = &self.at else { return };
-        let endpoint = at.in_flight.endpoint();
-        if at.group.balancer.goes_by_latency()
-            && endpoint.latency(Instant::now()).is_none()
-            && let Some(heard) = worker.shared.borders.ear.round_trip(endpoint.address)
-        {
-            endpoint.set_first_latency(heard.smoothed);
-        }
+        self.listener().dialled(worker);
+    }
+
+    /// Who is to be told of a new connection to the endpoint.
+    pub(super) fn listener(&self) -> Listener {
+        let at = self.at.as_ref().filter(|at| at.group.balancer.goes_by_latency());
+        Listener(at.map(|at| Arc::clone(at.in_flight.endpoint())))
     }
 
     /// It accepted an opaque connection, which is all that is known of it.
@@ -368,6 +370,18 @@ impl Attempt {
     /// Where it is, for the log.
     pub(super) fn address(&self) -> SocketAddr {
         self.candidate.address
+    }
+}
+
+impl Listener {
+    /// What the kernel measured in the handshake is the first that is known of the endpoint.
+    pub(super) fn dialled(&self, worker: &Worker) {
+        let Some(endpoint) = &self.0 else { return };
+        if endpoint.latency(Instant::now()).is_none()
+            && let Some(heard) = worker.shared.borders.ear.round_trip(endpoint.address)
+        {
+            endpoint.set_first_latency(heard.smoothed);
+        }
     }
 }
 
