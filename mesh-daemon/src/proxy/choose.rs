@@ -56,6 +56,7 @@ struct At {
     in_flight: InFlight,
     started: Instant,
     is_settled: bool,
+    is_timed: bool,
 }
 
 /// The endpoint of an attempt, where its balancer goes by latencies.
@@ -227,6 +228,7 @@ impl<'a> Chooser<'a> {
                 in_flight,
                 started,
                 is_settled: false,
+                is_timed: false,
             }),
         })
     }
@@ -338,9 +340,20 @@ impl Attempt {
         admission.is_some_and(Admission::is_trial)
     }
 
-    /// What became of it: said once, the first word counts. Unsaid, it says nothing about the endpoint.
+    /// What became of it, said before its end: the first word counts.
+    pub(super) fn judge(&mut self, worker: &Worker, end: AttemptEnd) {
+        self.end(worker, Some(end));
+    }
+
+    /// It has ended, and what became of it: the first word counts. Unsaid, it says nothing about the endpoint.
     pub(super) fn settle(&mut self, worker: &Worker, end: AttemptEnd) {
         self.end(worker, Some(end));
+        if let Some(at) = &mut self.at
+            && !std::mem::replace(&mut at.is_timed, true)
+        {
+            let metrics = &worker.shared.metrics;
+            metrics.upstream.took(&at.group.upstream, at.started.elapsed());
+        }
     }
 
     fn end(&mut self, worker: &Worker, end: Option<AttemptEnd>) {
@@ -363,7 +376,6 @@ impl Attempt {
             endpoint: self.candidate.address,
             end,
             transition,
-            took: now.duration_since(at.started),
         });
     }
 
