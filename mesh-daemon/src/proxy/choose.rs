@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 
 use super::{
     Worker,
-    breaker::{Admission, Verdict},
+    breaker::{Admission, State, Verdict},
     http::hash_key,
     identify::Connection,
     limits::Permit,
@@ -20,6 +20,8 @@ use crate::model::{AttemptEnd, Limits, Upstream, WhenAllOpen};
 
 /// Times that a choice is repeated because another task took the endpoint's last place in between. Each time somebody went on, so this is never a wait.
 const RACES_MAX: usize = 16;
+/// Why a breaker closes that nobody asks for any more, for the log.
+pub(super) const POLICY_GONE: &str = "policy_gone";
 
 /// What is carried to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,9 +212,14 @@ impl<'a> Chooser<'a> {
         }
         if let Some(transition) = admission.as_ref().and_then(Admission::transition) {
             let metrics = &self.worker.shared.metrics;
+            let reason = if transition.to == State::Closed {
+                POLICY_GONE
+            } else {
+                "timeout_over"
+            };
             metrics
                 .upstream
-                .moved(&group.upstream, endpoint.address, transition, "timeout_over");
+                .moved(&group.upstream, endpoint.address, transition, reason);
         }
         let limits = limits_of(&group.upstream);
         let in_flight = match self.purpose {
