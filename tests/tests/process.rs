@@ -12,6 +12,12 @@ mod leaving;
 mod pool;
 #[path = "process/opaque.rs"]
 mod opaque;
+#[path = "process/breaker.rs"]
+mod breaker;
+#[path = "process/limits.rs"]
+mod limits;
+#[path = "process/latency.rs"]
+mod latency;
 #[path = "process/truncation.rs"]
 mod truncation;
 #[path = "process/drain.rs"]

@@ -7,11 +7,11 @@ use hyper::HeaderMap;
 
 use super::{
     Worker,
-    breaker::{Admission, Verdict},
+    breaker::{Admission, State, Verdict},
     http::hash_key,
     identify::Connection,
     limits::Permit,
-    live::{Group, InFlight},
+    live::{EndpointLive, Group, InFlight},
     metrics::Tried,
     outcome::{Failure, Limit},
     route::{Candidate, Plan},
@@ -20,6 +20,8 @@ use crate::model::{AttemptEnd, Limits, Upstream, WhenAllOpen};
 
 /// Times that a choice is repeated because another task took the endpoint's last place in between. Each time somebody went on, so this is never a wait.
 const RACES_MAX: usize = 16;
+/// Why a breaker closes that nobody asks for any more, for the log.
+pub(super) const POLICY_GONE: &str = "policy_gone";
 
 /// What is carried to the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,11 @@ struct At {
     in_flight: InFlight,
     started: Instant,
     is_settled: bool,
+    is_timed: bool,
 }
+
+/// The endpoint of an attempt, where its balancer goes by latencies.
+pub(super) struct Listener(Option<Arc<EndpointLive>>);
 
 /// The right to have one connection to an endpoint in use; one that idles in a pool has none.
 pub(super) struct ConnectionPermit {
@@ -238,9 +244,14 @@ impl<'a> Chooser<'a> {
         }
         if let Some(transition) = admission.as_ref().and_then(Admission::transition) {
             let metrics = &self.worker.shared.metrics;
+            let reason = if transition.to == State::Closed {
+                POLICY_GONE
+            } else {
+                "timeout_over"
+            };
             metrics
                 .upstream
-                .moved(&group.upstream, endpoint.address, transition, "timeout_over");
+                .moved(&group.upstream, endpoint.address, transition, reason);
         }
         let in_flight = match self.purpose {
             Purpose::Request => InFlight::request(endpoint, self.requests_max(group, index), started)?,
@@ -255,27 +266,40 @@ impl<'a> Chooser<'a> {
                 in_flight,
                 started,
                 is_settled: false,
+                is_timed: false,
             }),
         })
     }
 
-    /// Why there is none; in a panic there is one all the same.
+    /// Why there is none; in a panic there is one all the same. All are open only if no breaker lets through: not while one does whose endpoint was tried, or
+    /// has no room.
     fn none(&mut self, group: &Arc<Group>) -> Result<Attempt, Failure> {
         if group.endpoints.is_empty() || !self.has_untried() {
             return Err(Failure::NoEndpoint);
         }
-        let Some(index) = self.pick(group, |index, _| self.has_room(group, index)) else {
-            return Err(Failure::Overflow(match self.purpose {
-                Purpose::Request => Limit::RequestsPerEndpoint,
-                Purpose::Connection => Limit::ConnectionsPerEndpoint,
-            }));
-        };
-        let panics = breaker_of(&group.upstream).is_some_and(|breaker| breaker.when_all_open == WhenAllOpen::Panic);
-        // a breaker whose other endpoints were tried and failed is not "all open"
-        let attempt = if panics { self.take(group, index, true) } else { None };
-        let attempt = attempt.ok_or(Failure::CircuitOpen)?;
+        let (breaker, now) = (breaker_of(&group.upstream), Instant::now());
+        let is_closed = |index: &usize| group.endpoints[*index].breaker.is_usable(breaker, now);
+        let mut closed = (0..group.endpoints.len()).filter(is_closed).peekable();
+        let all_open = closed.peek().is_none();
+        if closed.any(|index| !self.tried.contains(&index) && !self.has_room(group, index)) {
+            return Err(self.overflow());
+        }
+        let panics = breaker.is_some_and(|breaker| breaker.when_all_open == WhenAllOpen::Panic);
+        if !(all_open && panics) {
+            return Err(Failure::CircuitOpen);
+        }
+        let index = self.pick(group, |index, _| self.has_room(group, index));
+        let index = index.ok_or_else(|| self.overflow())?;
+        let attempt = self.take(group, index, true).ok_or_else(|| self.overflow())?;
         self.tried.push(index);
         Ok(attempt)
+    }
+
+    fn overflow(&self) -> Failure {
+        Failure::Overflow(match self.purpose {
+            Purpose::Request => Limit::RequestsPerEndpoint,
+            Purpose::Connection => Limit::ConnectionsPerEndpoint,
+        })
     }
 }
 
@@ -312,16 +336,15 @@ impl Attempt {
         at.is_settled = true;
     }
 
-    /// A new connection to the endpoint stands: what the kernel measured in its handshake is the first that is known of it.
+    /// A new connection to the endpoint stands.
     pub(super) fn dialled(&self, worker: &Worker) {
-        let Some(at) = &self.at else { return };
-        let endpoint = at.in_flight.endpoint();
-        if at.group.balancer.goes_by_latency()
-            && endpoint.latency(Instant::now()).is_none()
-            && let Some(heard) = worker.shared.borders.ear.round_trip(endpoint.address)
-        {
-            endpoint.set_first_latency(heard.smoothed);
-        }
+        self.listener().dialled(worker);
+    }
+
+    /// Who is to be told of a new connection to the endpoint.
+    pub(super) fn listener(&self) -> Listener {
+        let at = self.at.as_ref().filter(|at| at.group.balancer.goes_by_latency());
+        Listener(at.map(|at| Arc::clone(at.in_flight.endpoint())))
     }
 
     /// It accepted an opaque connection, which is all that is known of it.
@@ -353,9 +376,20 @@ impl Attempt {
         admission.is_some_and(Admission::is_trial)
     }
 
-    /// What became of it: said once, the first word counts. Unsaid, it says nothing about the endpoint.
+    /// What became of it, said before its end: the first word counts.
+    pub(super) fn judge(&mut self, worker: &Worker, end: AttemptEnd) {
+        self.end(worker, Some(end));
+    }
+
+    /// It has ended, and what became of it: the first word counts. Unsaid, it says nothing about the endpoint.
     pub(super) fn settle(&mut self, worker: &Worker, end: AttemptEnd) {
         self.end(worker, Some(end));
+        if let Some(at) = &mut self.at
+            && !std::mem::replace(&mut at.is_timed, true)
+        {
+            let metrics = &worker.shared.metrics;
+            metrics.upstream.took(&at.group.upstream, at.started.elapsed());
+        }
     }
 
     fn end(&mut self, worker: &Worker, end: Option<AttemptEnd>) {
@@ -378,13 +412,24 @@ impl Attempt {
             endpoint: self.candidate.address,
             end,
             transition,
-            took: now.duration_since(at.started),
         });
     }
 
     /// Where it is, for the log.
     pub(super) fn address(&self) -> SocketAddr {
         self.candidate.address
+    }
+}
+
+impl Listener {
+    /// What the kernel measured in the handshake is the first that is known of the endpoint.
+    pub(super) fn dialled(&self, worker: &Worker) {
+        let Some(endpoint) = &self.0 else { return };
+        if endpoint.latency(Instant::now()).is_none()
+            && let Some(heard) = worker.shared.borders.ear.round_trip(endpoint.address)
+        {
+            endpoint.set_first_latency(heard.smoothed);
+        }
     }
 }
 
@@ -419,3 +464,6 @@ fn breaker_of(upstream: &Upstream) -> Option<&crate::model::CircuitBreaker> {
 pub(super) fn limits_of(upstream: &Upstream) -> Limits {
     upstream.spec().and_then(|spec| spec.limits).unwrap_or_default()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -7,11 +7,11 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     balance::Balancer,
-    breaker::{self, State},
+    breaker::{self, Admission, State, Transition},
 };
 use crate::model::{Snapshot, Upstream};
 
@@ -75,6 +75,16 @@ impl Tables {
         self.groups.get(&key(upstream))
     }
 
+    /// Closes what was open of upstreams whose policy breaks no circuits any more, at once and not with their next request, and tells each.
+    pub(super) fn forgive(&self, previous: &Self, mut tell: impl FnMut(&Upstream, SocketAddr, Transition)) {
+        let now = Instant::now();
+        for group in self.groups() {
+            if previous.group(&group.upstream).is_none() {
+                group.forgive(now, &mut tell);
+            }
+        }
+    }
+
     /// All groups, in no order.
     pub(super) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
         self.groups.values()
@@ -82,8 +92,8 @@ impl Tables {
 }
 
 impl Group {
-    /// Without a policy that breaks circuits none is open: what was open closes at once, and not with its next request.
-    fn forgive(&self, now: Instant) {
+    /// Without a policy that breaks circuits none is open.
+    fn forgive(&self, now: Instant, tell: &mut impl FnMut(&Upstream, SocketAddr, Transition)) {
         if self.upstream.spec().is_some_and(|spec| spec.circuit_breaker.is_some()) {
             return;
         }
@@ -92,7 +102,10 @@ impl Group {
             .iter()
             .filter(|endpoint| endpoint.breaker.state() != State::Closed)
         {
-            drop(endpoint.breaker.admit(None, now));
+            let admission = endpoint.breaker.admit(None, now);
+            if let Some(transition) = admission.as_ref().and_then(Admission::transition) {
+                tell(&self.upstream, endpoint.address, transition);
+            }
         }
     }
 
@@ -120,7 +133,6 @@ impl Group {
             service,
         });
         group.service.set_group(&group);
-        group.forgive(now);
         group
     }
 }

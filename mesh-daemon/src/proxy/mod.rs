@@ -132,7 +132,12 @@ impl Shared {
 
     /// Replaces the tables. Only the one publisher calls this: two at once could lose live state.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        let next = Tables::next(snapshot, Some(&self.tables.load()));
+        let previous = self.tables.load();
+        let next = Tables::next(snapshot, Some(&previous));
+        next.forgive(&previous, |upstream, endpoint, transition| {
+            let metrics = &self.metrics.upstream;
+            metrics.moved(upstream, endpoint, transition, choose::POLICY_GONE);
+        });
         self.tables.store(Arc::new(next));
     }
 

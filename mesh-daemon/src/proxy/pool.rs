@@ -414,14 +414,17 @@ impl Slot {
         if let Some(dial) = self.dialling() {
             return dial;
         }
-        let (slot, worker, permit) = (Rc::clone(self), Rc::clone(worker), to.connection());
+        let (slot, worker, listener) = (Rc::clone(self), Rc::clone(worker), to.listener());
+        // an early one has its permit: a second one would be too many
+        let fresh = early.map_or_else(|| Err(to.connection()), Ok);
         let to = to.candidate.clone();
         let dial = async move {
-            let Fresh { socket, permit } = match early {
-                Some(fresh) => fresh,
-                None => {
+            let Fresh { socket, permit } = match fresh {
+                Ok(early) => early,
+                Err(permit) => {
                     let permit = permit?;
                     let socket = dial::connect(&worker, client, &to, dial::deadline()).await?;
+                    listener.dialled(&worker);
                     Fresh { socket, permit }
                 }
             };

@@ -63,6 +63,8 @@ struct Behaviour {
     cut: bool,
     /// The grpc-status of gRPC calls.
     grpc_status: u8,
+    /// Whether a bad grpc-status follows a message, as a good one does.
+    grpc_message: bool,
     /// For so many requests; then it is well again. 0: for ever.
     times: u64,
 }
@@ -75,6 +77,7 @@ impl Behaviour {
         reset: false,
         cut: false,
         grpc_status: 0,
+        grpc_message: false,
         times: 0,
     };
 
@@ -281,15 +284,16 @@ fn in_two(code: StatusCode, answer: String, pause: Duration, cut: bool) -> Respo
     response
 }
 
-/// One message, the pod's name, and after the pause between head and body the status; a bad status alone (gRPC over HTTP/2, "Trailers-Only").
+/// One message, the pod's name, and after the pause between head and body the status; a bad status alone (gRPC over HTTP/2, "Trailers-Only"), unless the
+/// behaviour says that there is a message.
 fn grpc(args: &Args, behaviour: Behaviour) -> Response<Body> {
     let code = behaviour.grpc_status;
-    let mut response = if code == 0 {
+    let mut response = if code == 0 || behaviour.grpc_message {
         let name = args.name.as_bytes();
         let length = u32::try_from(name.len()).unwrap_or_default().to_be_bytes();
         let message = [&[0], &length[..], name].concat();
         let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", 0.into());
+        trailers.insert("grpc-status", u16::from(code).into());
         let message = futures_util::stream::iter([Ok(Frame::data(Bytes::from(message)))]);
         let status = futures_util::stream::once(async move {
             tokio::time::sleep(Duration::from_millis(behaviour.body_delay_ms)).await;

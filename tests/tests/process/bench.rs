@@ -5,8 +5,8 @@ use std::{future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration
 use mesh_daemon::{
     drain,
     ids::{Generation, ObjectRef},
-    model::{AppProtocol, Content, Snapshot, Upstream, UpstreamEndpoint},
-    proxy::{self, Borders, Options, Origin, Shared},
+    model::{AppProtocol, AppliedPolicy, Content, PolicySpec, RequestSettings, Snapshot, Upstream, UpstreamEndpoint},
+    proxy::{self, Borders, Ear, EndpointView, EndpointsView, Options, Origin, Shared},
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -42,18 +42,32 @@ impl Bench {
     }
 
     pub(crate) fn with_origin(protocol: AppProtocol, endpoints: &[SocketAddr], origin: Box<dyn Origin>) -> Self {
+        let borders = Borders {
+            origin,
+            ..Borders::default()
+        };
+        Self::with_borders(snapshot(1, protocol, endpoints), borders)
+    }
+
+    /// Whose Service has a policy, and whose kernel is heard by `ear`.
+    pub(crate) fn governed(protocol: AppProtocol, endpoints: &[SocketAddr], policy: Policy, ear: Box<dyn Ear>) -> Self {
+        let borders = Borders {
+            origin: Box::new(Fixed(service())),
+            ear,
+            ..Borders::default()
+        };
+        Self::with_borders(governed(1, protocol, endpoints, policy), borders)
+    }
+
+    fn with_borders(first: Arc<Snapshot>, borders: Borders) -> Self {
         let registry = prometheus::Registry::new();
         let marks = mesh_common::settings::Settings::DEFAULT_MARKS;
         let options = Options {
             marks,
             transparent: false,
         };
-        let borders = Borders {
-            origin,
-            ..Borders::default()
-        };
         let shared = Shared::with_borders(&registry, options, borders);
-        shared.publish(snapshot(1, protocol, endpoints));
+        shared.publish(first);
         let listeners = proxy::Listeners::bind(&options).unwrap();
         let address = listeners.addresses().unwrap().0;
         let (signal, watch) = drain::channel();
@@ -69,6 +83,27 @@ impl Bench {
 
     pub(crate) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// The Service as the node knows it.
+    pub(crate) fn view(&self) -> EndpointsView {
+        self.shared.endpoints(&name()).unwrap()
+    }
+
+    /// One of its endpoints.
+    pub(crate) fn endpoint(&self, address: SocketAddr) -> EndpointView {
+        let endpoints = self.view().ports.remove(0).endpoints;
+        endpoints
+            .into_iter()
+            .find(|endpoint| endpoint.address == address)
+            .unwrap()
+    }
+
+    /// Waits until what is known of an endpoint is so.
+    pub(crate) async fn until_endpoint(&self, address: SocketAddr, is: impl Fn(&EndpointView) -> bool) {
+        while !is(&self.endpoint(address)) {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The sum of a counter's children whose labels contain all of `labels`.
@@ -99,7 +134,22 @@ impl Bench {
     }
 }
 
+/// What governs a Service.
+#[derive(Clone, Default)]
+pub(crate) struct Policy {
+    pub spec: PolicySpec,
+    pub settings: RequestSettings,
+}
+
+fn name() -> ObjectRef {
+    ObjectRef::new("shop", "web")
+}
+
 pub(crate) fn snapshot(generation: u64, app_protocol: AppProtocol, endpoints: &[SocketAddr]) -> Arc<Snapshot> {
+    governed(generation, app_protocol, endpoints, Policy::default())
+}
+
+fn governed(generation: u64, app_protocol: AppProtocol, endpoints: &[SocketAddr], policy: Policy) -> Arc<Snapshot> {
     let endpoints = endpoints
         .iter()
         .map(|address| UpstreamEndpoint {
@@ -109,9 +159,13 @@ pub(crate) fn snapshot(generation: u64, app_protocol: AppProtocol, endpoints: &[
         .collect();
     let upstream = Upstream {
         family: mesh_daemon::model::Family::V4,
-        policy: None,
-        settings: Arc::default(),
-        service: ObjectRef::new("shop", "web"),
+        policy: Some(Arc::new(AppliedPolicy {
+            name: name(),
+            generation: 1,
+            spec: policy.spec,
+        })),
+        settings: Arc::new(policy.settings),
+        service: name(),
         port: 80,
         app_protocol,
         endpoints,
@@ -145,9 +199,13 @@ pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// An address at which nobody listens.
-pub(crate) async fn refusing() -> SocketAddr {
-    listener().await.1
+/// An address at which nobody listens; it is kept, so that no other test of this process does.
+pub(crate) fn refusing() -> SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// An address that answers no SYN: a listener whose queue is full. It lives as long as what is handed out with it.

@@ -72,7 +72,7 @@ fn a_duration_ends_it_too() {
 #[test]
 fn failures_are_counted_by_their_text() {
     run(async {
-        let report = report(&[&format!("http://{}/", refusing().await), "--requests", "3"]).await;
+        let report = report(&[&format!("http://{}/", refusing()), "--requests", "3"]).await;
         assert_eq!(
             (report.sent, report.failed, report.errors.len()),
             (3, 3, 1),

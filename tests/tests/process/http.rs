@@ -3,6 +3,7 @@
 use std::{cell::Cell, convert::Infallible, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
+use futures_util::stream::unfold;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     HeaderMap, Request, Response,
@@ -19,6 +20,7 @@ use mesh_daemon::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::spawn_local,
 };
 
@@ -28,6 +30,15 @@ pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed()
+}
+
+/// A body that goes on as the test says, and ends with what it is said by.
+pub(crate) fn held() -> (Body, mpsc::UnboundedSender<Frame<Bytes>>) {
+    let (frames, receiver) = mpsc::unbounded_channel();
+    let stream = unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|frame| (Ok(frame), receiver))
+    });
+    (BodyExt::boxed(StreamBody::new(Box::pin(stream))), frames)
 }
 
 /// A server that counts: requests, connections.
@@ -304,7 +315,7 @@ fn a_client_that_speaks_after_a_silence_is_still_http() {
 #[test]
 fn the_mesh_says_why_it_has_no_answer() {
     run(async {
-        let refusing = refusing().await;
+        let refusing = refusing();
         let (address, _) = echo().await;
         let bench = Bench::new(Http, &[]);
         let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

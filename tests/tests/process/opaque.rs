@@ -256,7 +256,7 @@ fn a_server_that_speaks_into_half_a_line_is_heard() {
 fn an_endpoint_that_refuses_is_replaced_at_once() {
     run(async {
         let (server, address) = listener().await;
-        let bench = Bench::new(Opaque, &[refusing().await, refusing().await, address]);
+        let bench = Bench::new(Opaque, &[refusing(), refusing(), address]);
         for _ in 0..3 {
             let mut client = bench.connect().await;
             let (mut upstream, _) = server.accept().await.unwrap();
@@ -287,7 +287,7 @@ fn who_dials_the_listener_itself_is_reset() {
 #[test]
 fn without_an_endpoint_the_client_is_reset() {
     run(async {
-        let refusing = refusing().await;
+        let refusing = refusing();
         let bench = Bench::new(Opaque, &[]);
         for (generation, endpoints, outcome) in [(2, &[][..], "no_endpoint"), (3, &[refusing][..], "connect_failed")] {
             bench.shared.publish(snapshot(generation, Opaque, endpoints));

@@ -83,7 +83,8 @@ impl End {
         };
         // a trial waits for nothing that may last: its place is wanted by others. A status that is bad is known at once
         if end.attempt.is_trial() || end.status >= 500 || end.grpc.is_some() {
-            end.settle(end.answered());
+            let answered = end.answered();
+            end.attempt.judge(worker, answered);
         }
         end
     }

@@ -1,11 +1,20 @@
 //! Live state over several snapshots.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{EndpointLive, Group, InFlight, Tables};
 use crate::{
     ids::{Generation, ObjectRef},
-    model::{AppProtocol, Content, Family, Snapshot, Upstream, UpstreamEndpoint},
+    model::{
+        AppProtocol, AppliedPolicy, CircuitBreaker, Content, Family, PolicySpec, Snapshot, Upstream, UpstreamEndpoint,
+        WhenAllOpen,
+    },
+    proxy::breaker::{State, Transition, Verdict},
 };
 
 fn upstream(service: &str, port: u16, endpoints: &[u8]) -> Arc<Upstream> {
@@ -154,4 +163,79 @@ fn names_of_services_that_are_gone_are_forgotten() {
     tables = Tables::next(snapshot(&[], &[]), Some(&tables));
     tables = Tables::next(snapshot(&[], &[]), Some(&tables));
     assert_eq!(tables.services.len(), 0);
+}
+
+/// The same upstream with a breaker that one failure opens and the next attempt tries again, or without.
+fn governed(upstream: &Upstream, breaks: bool) -> Arc<Upstream> {
+    let mut upstream = upstream.clone();
+    upstream.policy = breaks.then(|| {
+        Arc::new(AppliedPolicy {
+            name: upstream.service.clone(),
+            generation: 1,
+            spec: PolicySpec {
+                circuit_breaker: Some(CircuitBreaker {
+                    failure_threshold: 1,
+                    success_threshold: 1,
+                    timeout: Duration::ZERO,
+                    half_open_requests: 1,
+                    failure_on: BTreeSet::new(),
+                    max_ejection_percent: 100,
+                    when_all_open: WhenAllOpen::FailFast,
+                }),
+                ..PolicySpec::default()
+            },
+        })
+    });
+    Arc::new(upstream)
+}
+
+fn open(group: &Group, index: usize) {
+    let settings = group.upstream.spec().and_then(|spec| spec.circuit_breaker.as_ref());
+    let (breaker, now) = (&group.endpoints[index].breaker, Instant::now());
+    let admission = breaker.admit(settings, now).unwrap();
+    breaker
+        .settle(settings, admission, Verdict::Failure, now, || true)
+        .unwrap();
+}
+
+#[test]
+fn an_endpoint_on_trial_counts_as_ejected() {
+    let web = governed(&upstream("web", 80, &[1, 2, 3]), true);
+    let tables = Tables::next(snapshot(&[&web], &[]), None);
+    let group = tables.group(&web).unwrap();
+    assert!(group.may_eject(50));
+    open(group, 0);
+    assert!(!group.may_eject(50) && group.may_eject(67));
+    let settings = web.spec().and_then(|spec| spec.circuit_breaker.as_ref());
+    let trial = group.endpoints[0].breaker.admit(settings, Instant::now());
+    assert_eq!(group.endpoints[0].breaker.state(), State::HalfOpen);
+    assert!(!group.may_eject(50) && group.may_eject(67), "half open");
+    drop(trial);
+}
+
+#[test]
+fn what_was_open_closes_with_its_policy_and_is_told() {
+    let before = governed(&upstream("web", 80, &[1, 2, 3]), true);
+    let first = Tables::next(snapshot(&[&before], &[]), None);
+    open(first.group(&before).unwrap(), 1);
+    let told = |next: &Tables| {
+        let mut told = Vec::new();
+        next.forgive(&first, |upstream, endpoint, transition| {
+            told.push((upstream.service.clone(), endpoint, transition));
+        });
+        told
+    };
+    assert!(told(&first).is_empty());
+    let stays = governed(&upstream("web", 80, &[1, 2]), true);
+    assert!(told(&Tables::next(snapshot(&[&stays], &[]), Some(&first))).is_empty());
+    let gone = governed(&before, false);
+    let second = Tables::next(snapshot(&[&gone], &[]), Some(&first));
+    let transition = Transition {
+        from: State::Open,
+        to: State::Closed,
+    };
+    let address = before.endpoints[1].address;
+    assert_eq!(told(&second), [(before.service.clone(), address, transition)]);
+    assert_eq!(endpoint(&second, &gone, 1).breaker.state(), State::Closed);
+    assert!(told(&second).is_empty(), "once");
 }

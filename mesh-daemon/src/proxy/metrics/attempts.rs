@@ -21,7 +21,6 @@ pub(in crate::proxy) struct Tried<'a> {
     /// None for an opaque connection that was accepted.
     pub(in crate::proxy) end: Option<AttemptEnd>,
     pub(in crate::proxy) transition: Option<Transition>,
-    pub(in crate::proxy) took: Duration,
 }
 
 /// What became of a retry that was wanted.
@@ -85,7 +84,7 @@ impl Attempts {
     pub(super) fn new(registry: &Registry) -> Self {
         let durations = HistogramOpts::new(
             "weft_upstream_duration_seconds",
-            "Time of one attempt, from its endpoint's choice to its end.",
+            "Time of one attempt, from its endpoint's choice to its end: the answer's last byte, or its head where a retry is wanted.",
         )
         .buckets(DURATION_BUCKETS.to_vec());
         Self {
@@ -127,14 +126,16 @@ impl Attempts {
         let labels = upstream_labels(tried.upstream, &port);
         let word = end_word(tried.end);
         self.requests.with_label_values(&[&labels[..], &[word]].concat()).inc();
-        if tried.end.is_some() {
-            self.durations
-                .with_label_values(&labels)
-                .observe(tried.took.as_secs_f64());
-        }
         if let Some(transition) = tried.transition {
             self.moved(tried.upstream, tried.endpoint, transition, word);
         }
+    }
+
+    /// One that is no opaque connection took so long.
+    pub(in crate::proxy) fn took(&self, upstream: &Upstream, took: Duration) {
+        let port = upstream.port.to_string();
+        let labels = upstream_labels(upstream, &port);
+        self.durations.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
     /// A circuit breaker changed its state.

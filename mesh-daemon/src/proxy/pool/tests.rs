@@ -1,6 +1,10 @@
 //! The pool's bounds.
 
 use super::*;
+use crate::{
+    model::PolicySpec,
+    proxy::choose::{Purpose, tests::Bench},
+};
 
 fn key(client: &str) -> Key {
     Key {
@@ -22,4 +26,26 @@ fn a_full_pool_shares_no_more_http2_connections() {
     let third = pool.slot(&metrics, key("10.0.0.3"), 2);
     assert!(!Rc::ptr_eq(&third, &pool.slot(&metrics, key("10.0.0.3"), 2)));
     assert_eq!(metrics.pool_http2.get(), 2);
+}
+
+/// A connection that was dialled while its client kept silent has its place already.
+#[tokio::test]
+async fn an_early_connection_takes_no_second_place() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let bench = Bench::new(&[address], PolicySpec::default());
+    let attempt = bench.chooser(Purpose::Request).next().ok().unwrap();
+    let socket = Arc::new(TcpStream::connect(address).await.unwrap());
+    let early = Fresh::new(socket, attempt.connection().ok().unwrap());
+    let slot = Rc::new(Slot::new());
+    let dial = slot.dial(&bench.worker, bench.client.client.ip(), &attempt, Some(early));
+    let places = || {
+        [
+            bench.group().service.connections.current(),
+            bench.group().endpoints[0].connections.current(),
+        ]
+    };
+    assert_eq!(places(), [1, 1]);
+    drop(dial);
+    assert_eq!(places(), [0, 0], "a dial that nobody waits for ends");
 }

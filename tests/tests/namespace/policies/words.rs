@@ -71,6 +71,17 @@ fn failures() -> Vec<Failure> {
     ]
 }
 
+/// Statuses of calls behind a message: too late for a retry, and not for a breaker.
+fn failures_in_trailers() -> Vec<Failure> {
+    let calls = failures().into_iter().filter(|failure| failure.is_grpc);
+    calls
+        .map(|mut failure| {
+            failure.behaviour["grpc_message"] = true.into();
+            failure
+        })
+        .collect()
+}
+
 impl Failure {
     fn load(&self) -> Load {
         if self.is_grpc { Load::grpc(WEB4) } else { get() }
@@ -96,7 +107,7 @@ fn of_failure_on() {
     one_server(|shop| {
         let breaker =
             |words: &str| format!("circuitBreaker: {{failureThreshold: 1, timeout: 1h, failureOn: [{words}]}}");
-        for failure in failures() {
+        for failure in failures().into_iter().chain(failures_in_trailers()) {
             shop.behave("web-1", &failure.behaviour)?;
             obey(shop, &[&breaker(&failure.others()), failure.timeout()])?;
             let asked = || Ok::<_, anyhow::Error>(ask_counted(shop, &failure.load())?.1);
