@@ -117,8 +117,7 @@ fn determine(hir: &Hir) -> Result<dense::DFA<Vec<u32>>, (String, bool)> {
         let why = format!("compiled it takes more than the {COMPILED_BYTES_MAX} bytes that are supported");
         (why, true)
     };
-    // no error but that of the size is left for a pattern without captures that was parsed
-    let nfa = simulated(hir).map_err(|_| too_large())?;
+    let nfa = simulated(hir).ok_or_else(too_large)?;
     let automaton = dense::Builder::new()
         .configure(
             dense::Config::new()
@@ -139,7 +138,8 @@ fn determine(hir: &Hir) -> Result<dense::DFA<Vec<u32>>, (String, bool)> {
     })
 }
 
-fn simulated(hir: &Hir) -> Result<NFA, thompson::BuildError> {
+/// What the automaton is made from; none if it is too large, which is all that can be wrong with a pattern that was parsed and has no captures.
+fn simulated(hir: &Hir) -> Option<NFA> {
     thompson::Compiler::new()
         .configure(
             thompson::Config::new()
@@ -148,6 +148,7 @@ fn simulated(hir: &Hir) -> Result<NFA, thompson::BuildError> {
                 .nfa_size_limit(Some(INTERMEDIATE_BYTES_MAX)),
         )
         .build_from_hir(hir)
+        .ok()
 }
 
 /// The sentence of an error that is told in several lines, the pattern and a pointer into it among them.
