@@ -333,9 +333,8 @@ impl Attempt {
             return;
         }
         let now = Instant::now();
-        if end == Some(AttemptEnd::Timeout) {
-            // it would have taken longer still
-            at.in_flight.endpoint().observe(now.duration_since(at.started), now);
+        if let Some(AttemptEnd::ConnectFailure | AttemptEnd::Reset | AttemptEnd::Timeout) = end {
+            at.in_flight.endpoint().failed(now.duration_since(at.started), now);
         }
         let breaker = breaker_of(&at.group.upstream);
         let failed = breaker.is_some_and(|breaker| end.is_some_and(|end| end.is_in(&breaker.failure_on)));
