@@ -1,21 +1,24 @@
-//! Clients that stall: what that does to others.
+//! Clients that stall, say nothing, or begin late: what that does to others, and what they are told.
 
 use std::{
     io::{Read as _, Write as _},
+    net::TcpStream,
     thread,
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hyper::Method;
 use mesh_tests::{
+    bench::wait_for,
     client::{self, Load, Version},
+    daemon::HANG_GUARD,
     shop::{Shop, WEB4},
     tcp,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{ask, counter, get, is_servers, obey, one_server, refused, sequence, wait_counter};
+use super::{FOR_EVER, Held, ask, counter, get, is_servers, obey, one_server, refused, sequence, wait_counter};
 use crate::captured;
 
 /// One failure opens it.
@@ -101,5 +104,101 @@ fn a_client_that_does_not_read_its_answer_ejects_nobody() {
         wait_counter(shop, TIMEOUTS.0, TIMEOUTS.1, 1)?;
         obey(shop, &[BREAKER])?;
         is_servers(&ask(shop)?, 200)
+    });
+}
+
+/// A client connects and says nothing, until a connection to the server was made for it.
+fn keep_silent(shop: &Shop) -> Result<TcpStream> {
+    let stream = tcp::connect(&shop.client.netns, WEB4)?;
+    wait_opaque(shop, 1)?;
+    Ok(stream)
+}
+
+/// Waits until the client's node has so many connections of which nobody knows that they are HTTP.
+fn wait_opaque(shop: &Shop, expected: u64) -> Result<()> {
+    let daemon = shop.daemons[0].as_ref().context("no daemon")?;
+    wait_for("the connections to be dialled, or gone", HANG_GUARD, || {
+        let output = daemon.look(&["endpoints", "shop/web", "-o", "json"])?;
+        let view: Value = serde_json::from_slice(&output.stdout)?;
+        let endpoint = &view["ports"][0]["endpoints"][0];
+        Ok((endpoint["opaqueConnections"] == expected).then_some(()))
+    })
+}
+
+/// That a server accepts a connection does not end a row of failed answers.
+#[test]
+fn a_silent_client_does_not_keep_a_breaker_closed() {
+    one_server(|shop| {
+        obey(
+            shop,
+            &[&format!("circuitBreaker: {{failureThreshold: 3, timeout: {FOR_EVER}}}")],
+        )?;
+        shop.behave("web-1", &json!({"status": 500}))?;
+        for _ in 0..2 {
+            is_servers(&ask(shop)?, 500)?;
+            drop(keep_silent(shop)?);
+            wait_opaque(shop, 0)?;
+        }
+        is_servers(&ask(shop)?, 500)?;
+        refused(&ask(shop)?, "circuit_open")
+    });
+}
+
+/// Nor is it a trial, whose place others would wait for.
+#[test]
+fn a_silent_client_does_not_close_a_breaker_and_takes_no_trials_place() {
+    one_server(|shop| {
+        let breaker = |timeout| format!("circuitBreaker: {{failureThreshold: 3, timeout: {timeout}}}");
+        obey(shop, &[&breaker(FOR_EVER)])?;
+        shop.behave("web-1", &json!({"status": 500}))?;
+        for _ in 0..3 {
+            is_servers(&ask(shop)?, 500)?;
+        }
+        obey(shop, &[&breaker("1ms")])?;
+        let silent = keep_silent(shop)?;
+        obey(shop, &[&breaker(FOR_EVER)])?;
+        is_servers(&ask(shop)?, 500)?;
+        refused(&ask(shop)?, "circuit_open")?;
+        drop(silent);
+        Ok(())
+    });
+}
+
+/// Connects, and begins its request later than the daemon waits before it dials.
+fn begin_late(shop: &Shop) -> Result<Option<String>> {
+    let mut stream = tcp::connect(&shop.client.netns, WEB4)?;
+    thread::sleep(Duration::from_millis(150));
+    let mut answer = String::new();
+    let asked = stream.write_all(b"GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n");
+    let read = asked.and_then(|()| stream.read_to_string(&mut answer));
+    // where the machine stands still for as long as the daemon listens, it is reset
+    Ok(read.is_ok().then_some(answer))
+}
+
+fn late_is_refused(shop: &Shop, reason: &str) -> Result<()> {
+    let answer = wait_for("an answer", HANG_GUARD, || begin_late(shop))?;
+    ensure!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains(reason),
+        "{reason}: {answer}"
+    );
+    Ok(())
+}
+
+/// Whom no endpoint can be had for is told why, also where the first byte takes its time.
+#[test]
+fn a_client_that_begins_late_is_refused_and_not_reset() {
+    one_server(|shop| {
+        obey(shop, &["limits: {maxConnections: 1}"])?;
+        let held = Held::begin(shop, WEB4)?;
+        late_is_refused(shop, "max_connections")?;
+        held.end()?;
+        obey(shop, &[BREAKER])?;
+        shop.behave("web-1", &json!({"status": 500}))?;
+        is_servers(&ask(shop)?, 500)?;
+        late_is_refused(shop, "circuit_open")?;
+        // one that goes on saying nothing is not listened to for ever
+        let mut silent = tcp::connect(&shop.client.netns, WEB4)?;
+        ensure!(tcp::read_to_end(&mut silent)? == tcp::End::Reset);
+        Ok(())
     });
 }
