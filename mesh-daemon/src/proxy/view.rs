@@ -71,7 +71,7 @@ pub struct EndpointView {
     pub opaque_connections: u32,
     /// Connections in use or being opened; those that idle in pools are not among them.
     pub connections: u32,
-    /// The peak-sensitive moving average of the time to an answer's head, in milliseconds; none before the first answer.
+    /// The peak-sensitive moving average of the time to an answer's head, in milliseconds, failures counted; none before the first of either.
     pub latency_ms: Option<f64>,
     /// The kernel's smoothed round trip in milliseconds; none where it heard nothing.
     pub round_trip_ms: Option<f64>,
