@@ -30,6 +30,9 @@ pub const DETECT_SILENCE: Duration = Duration::from_millis(50);
 /// A lost segment comes again after about 200 ms. Not longer: a client of another protocol that waits for an answer to half a line waits
 /// this long for each connection.
 pub const DETECT_PAUSE: Duration = Duration::from_millis(250);
+/// How long a client that has said nothing yet is listened to where no endpoint can be had: HTTP is told why, in an answer. Longer than a lost segment takes to come
+/// again, and no longer: a client of another protocol waits so long to be refused.
+pub const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of the first read for detection. Grows up to [`DETECT_BYTES`] with what the client sends.
 pub const DETECT_READ_BYTES: usize = 4 * 1024;
 /// Bytes that detection looks at. Longer request lines are carried as opaque bytes; most servers refuse lines above 8 KiB.

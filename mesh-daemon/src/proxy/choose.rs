@@ -238,20 +238,9 @@ impl<'a> Chooser<'a> {
     fn take(&self, group: &Arc<Group>, index: usize, in_panic: bool) -> Option<Attempt> {
         let endpoint = &group.endpoints[index];
         let started = Instant::now();
-        let admission = endpoint.breaker.admit(breaker_of(&group.upstream), started);
+        let admission = admit(self.worker, group, endpoint, started);
         if admission.is_none() && !in_panic {
             return None;
-        }
-        if let Some(transition) = admission.as_ref().and_then(Admission::transition) {
-            let metrics = &self.worker.shared.metrics;
-            let reason = if transition.to == State::Closed {
-                POLICY_GONE
-            } else {
-                "timeout_over"
-            };
-            metrics
-                .upstream
-                .moved(&group.upstream, endpoint.address, transition, reason);
         }
         let in_flight = match self.purpose {
             Purpose::Request => InFlight::request(endpoint, self.requests_max(group, index), started)?,
@@ -347,8 +336,22 @@ impl Attempt {
         Listener(at.map(|at| Arc::clone(at.in_flight.endpoint())))
     }
 
+    /// It accepted a connection of which nobody knows yet what it will carry. That says nothing so far: if it is HTTP, only answers do. Nor does it keep others
+    /// from a trial meanwhile. [`Self::connected`] may still be said.
+    pub(super) fn undecided(&mut self) {
+        if let Some(at) = &mut self.at {
+            at.admission = None;
+        }
+    }
+
     /// It accepted an opaque connection, which is all that is known of it.
     pub(super) fn connected(&mut self, worker: &Worker) {
+        if let Some(at) = &mut self.at
+            && at.admission.is_none()
+            && !at.is_settled
+        {
+            at.admission = admit(worker, &at.group, at.in_flight.endpoint(), Instant::now());
+        }
         self.end(worker, None);
     }
 
@@ -398,9 +401,8 @@ impl Attempt {
             return;
         }
         let now = Instant::now();
-        if end == Some(AttemptEnd::Timeout) {
-            // it would have taken longer still
-            at.in_flight.endpoint().observe(now.duration_since(at.started), now);
+        if let Some(AttemptEnd::ConnectFailure | AttemptEnd::Reset | AttemptEnd::Timeout) = end {
+            at.in_flight.endpoint().failed(now.duration_since(at.started), now);
         }
         let breaker = breaker_of(&at.group.upstream);
         let failed = breaker.is_some_and(|breaker| end.is_some_and(|end| end.is_in(&breaker.failure_on)));
@@ -443,6 +445,22 @@ impl At {
             .breaker
             .settle(breaker, admission, verdict, now, || self.group.may_eject(percent))
     }
+}
+
+fn admit(worker: &Worker, group: &Group, endpoint: &EndpointLive, now: Instant) -> Option<Admission> {
+    let admission = endpoint.breaker.admit(breaker_of(&group.upstream), now)?;
+    if let Some(transition) = admission.transition() {
+        let metrics = &worker.shared.metrics;
+        let reason = if transition.to == State::Closed {
+            POLICY_GONE
+        } else {
+            "timeout_over"
+        };
+        metrics
+            .upstream
+            .moved(&group.upstream, endpoint.address, transition, reason);
+    }
+    Some(admission)
 }
 
 /// Hash of what the balancer goes by; where the client says nothing of it, chance chooses, and that is counted.

@@ -29,6 +29,8 @@ pub(super) enum Detected {
     Known(Protocol, Bytes),
     /// The client pauses, with nothing or too little said: perhaps the server speaks next.
     Silent(BytesMut),
+    /// The client has ended without a word; it may still listen.
+    Mute,
 }
 
 /// Reads until the protocol is known, or the client pauses. `hint` is what the Service says; `bytes` were read before.
@@ -45,6 +47,7 @@ pub(super) async fn protocol(socket: &Arc<TcpStream>, hint: AppProtocol, mut byt
     loop {
         match timeout(silence, read(socket, &mut bytes)).await {
             Err(_) => return Ok(Detected::Silent(bytes)),
+            Ok(Ok(0)) if bytes.is_empty() => return Ok(Detected::Mute),
             // what is here so far is all that there is to judge
             Ok(Ok(0)) => return Ok(Detected::Known(Protocol::Opaque, bytes.freeze())),
             Ok(Err(error)) => return Err(error),

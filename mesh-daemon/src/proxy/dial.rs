@@ -100,7 +100,8 @@ pub(super) struct Dialled {
     pub(super) permit: Option<ConnectionPermit>,
 }
 
-/// Connects to the first endpoint that accepts, in the order that the balancer chooses; each is tried once, all within one bound.
+/// Connects to the first endpoint that accepts, in the order that the balancer chooses; each is tried once, all within one bound. What its attempt says about the
+/// endpoint is left to the caller, who may not know yet what the connection will carry.
 ///
 /// # Errors
 /// If none accepts.
@@ -117,7 +118,6 @@ pub(super) async fn first(worker: &Worker, client: &Connection, plan: &Plan) -> 
         match connect(worker, client.client.ip(), &attempt.candidate, deadline).await {
             Ok(socket) => {
                 attempt.dialled(worker);
-                attempt.connected(worker);
                 return Ok(Dialled {
                     socket,
                     attempt,

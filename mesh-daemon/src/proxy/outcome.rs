@@ -18,7 +18,7 @@ pub(super) enum Outcome {
     ClientReset,
     /// Upstream: the endpoint reset the connection or broke off.
     UpstreamReset,
-    /// Upstream: it took longer than the timeout that its route or policy gives it.
+    /// Upstream: it took longer than the timeout that its route or policy gives it. Or downstream: the client itself took most of that time.
     Timeout,
     /// Upstream: no endpoint accepted a connection.
     ConnectFailed,
@@ -114,6 +114,9 @@ pub(super) enum Failure {
     /// The request's body broke off on the client's side; the endpoint has seen a part of it.
     #[error("weft: the request's body ended early: {0}")]
     Unfinished(#[source] hyper::Error),
+    /// The request's body did not come in time.
+    #[error("weft: the request's body took most of the time that {0} gives")]
+    Stalled(TimeoutField),
     /// It took too long; the endpoint that was asked last.
     #[error("weft: no answer within the time that {0} gives, last asked {1}")]
     Timeout(TimeoutField, SocketAddr),
@@ -164,7 +167,7 @@ impl Failure {
             Self::Connect(..) => Outcome::ConnectFailed,
             Self::Unanswered(..) => Outcome::UpstreamReset,
             Self::Unfinished(..) => Outcome::ClientReset,
-            Self::Timeout(..) => Outcome::Timeout,
+            Self::Stalled(_) | Self::Timeout(..) => Outcome::Timeout,
             Self::NoRoute => Outcome::NoRoute,
             Self::RouteFailed(failure, _) => Outcome::RouteFailed(*failure),
             Self::Unfit(_) => Outcome::Unfit,
@@ -201,7 +204,7 @@ impl Failure {
             Self::Unanswered(..) => StatusCode::BAD_GATEWAY,
             // RFC 9112, 8
             Self::Unfinished(..) | Self::Unfit(_) => StatusCode::BAD_REQUEST,
-            Self::Timeout(..) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Stalled(_) | Self::Timeout(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::RouteFailed(..) | Self::BackendUnresolved(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -70,6 +70,13 @@ pub(super) fn is_idle(socket: &TcpStream) -> bool {
     matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// Whether bytes of the peer wait to be read.
+pub(super) fn has_word(socket: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    let peeked = SockRef::from(socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    peeked.is_ok_and(|count| count > 0)
+}
+
 /// Waits until the connection is reset. For a socket that nobody reads: its reset would go unseen.
 pub(super) async fn reset(socket: &TcpStream) {
     // an error here means that the runtime is ending

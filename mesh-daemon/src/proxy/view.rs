@@ -71,7 +71,8 @@ pub struct EndpointView {
     pub opaque_connections: u32,
     /// Connections in use or being opened; those that idle in pools are not among them.
     pub connections: u32,
-    /// The peak-sensitive moving average of the time to an answer's head, in milliseconds, as its last sample left it; none before the first answer.
+    /// The peak-sensitive moving average of the time to an answer's head, in milliseconds, failures counted, as its last sample left it; none before the first
+    /// of either.
     pub latency_ms: Option<f64>,
     /// How long ago that sample was, in milliseconds: of an endpoint that is asked and does not answer it grows.
     pub latency_age_ms: Option<f64>,

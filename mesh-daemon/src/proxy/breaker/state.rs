@@ -103,12 +103,13 @@ impl Machine {
         now: Instant,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Transition> {
-        let Some(settings) = settings else {
-            return self.forget();
-        };
+        // before anything else: also what went out under no settings, or goes on beyond them, knows only its own era
         if era != self.era {
             return None;
         }
+        let Some(settings) = settings else {
+            return self.forget();
+        };
         let next = match &mut self.phase {
             Phase::Closed { failures } => after_attempt(failures, settings, verdict, now, may_eject),
             Phase::HalfOpen { trials, successes } => after_trial(trials, successes, settings, verdict, now),

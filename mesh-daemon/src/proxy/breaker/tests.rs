@@ -182,6 +182,9 @@ fn lives_of_a_breaker() {
         "fail fail fail =open off +a =closed",
         "fail fail fail @100 +a =half_open off -a:fail =closed on fail fail =closed",
         "fail fail fail @100 +a off +b =closed on ~a -b:ok fail fail =closed fail =open",
+        // what went out before there were settings ends after the breaker has opened
+        "off +a on fail fail fail =open off -a:ok on =open no",
+        "off +a on fail fail fail @100 +b =half_open off -a:ok on =half_open no -b:ok ok =closed",
     ] {
         let life = Life::tell(story);
         let ends = life.transitions.windows(2).map(|pair| (pair[0].to, pair[1].from));

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::{
     deadline::{Deadline, Passed},
     grpc,
+    held::Held,
 };
 use crate::{
     model::AttemptEnd,
@@ -31,7 +32,7 @@ pub(super) enum Body {
         incoming: Incoming,
         /// Boxed: what is moved with each frame's poll stays small.
         end: Option<Box<End>>,
-        deadline: Option<Deadline>,
+        timed: Option<Box<Timed>>,
     },
     /// The mesh's own, with its report.
     Own {
@@ -49,6 +50,15 @@ pub(super) enum Broken {
     /// The time of its request is over.
     #[error(transparent)]
     Late(#[from] Passed),
+}
+
+/// The time that a body has, and whose it was.
+pub(super) struct Timed {
+    deadline: Deadline,
+    until: Instant,
+    began: Instant,
+    /// Between a frame and the next time that hyper asks: then the client does not read.
+    held: Held,
 }
 
 /// What happens when the body has been carried.
@@ -114,6 +124,14 @@ impl End {
         self.attempt.settle(&self.worker, end);
     }
 
+    /// Its time is over; where the client did not read, that says nothing about the endpoint.
+    fn cut(mut self, is_clients: bool) {
+        if is_clients {
+            self.attempt.abandoned();
+        }
+        self.finish(Outcome::Timeout);
+    }
+
     fn finish(mut self, outcome: Outcome) {
         match outcome {
             Outcome::UpstreamReset => self.settle(AttemptEnd::Reset),
@@ -129,13 +147,45 @@ impl End {
     }
 }
 
+impl Timed {
+    fn new(until: Instant) -> Self {
+        let began = Instant::now();
+        let mut held = Held::default();
+        held.begin(began);
+        Self {
+            deadline: Deadline::at(until),
+            until,
+            began,
+            held,
+        }
+    }
+
+    /// What comes after the end of the time is not part of it.
+    fn now(&self) -> Instant {
+        Instant::now().min(self.until)
+    }
+
+    fn asked(&mut self) {
+        self.held.end(self.now());
+    }
+
+    fn given(&mut self) {
+        self.held.begin(self.now());
+    }
+
+    /// Whether most of the time was the client's.
+    fn is_clients(&self) -> bool {
+        self.held.is_most_since(self.began, self.now())
+    }
+}
+
 impl Body {
     /// Carries what comes from upstream, until a time.
     pub(super) fn carried(incoming: Incoming, end: End, until: Option<Instant>) -> Self {
         let mut body = Self::Carried {
             incoming,
             end: Some(Box::new(end)),
-            deadline: until.map(Deadline::at),
+            timed: until.map(|until| Box::new(Timed::new(until))),
         };
         body.end_if_empty();
         body
@@ -184,11 +234,10 @@ impl hyper::body::Body for Body {
                 report.take();
                 Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
             }
-            Self::Carried {
-                incoming,
-                end,
-                deadline,
-            } => {
+            Self::Carried { incoming, end, timed } => {
+                if let Some(timed) = timed {
+                    timed.asked();
+                }
                 let frame = Pin::new(&mut *incoming).poll_frame(cx);
                 // what is whole is not cut, however late it is read: its head was in time
                 let goes_on = match &frame {
@@ -196,11 +245,18 @@ impl hyper::body::Body for Body {
                     Poll::Ready(Some(Ok(_))) => !incoming.is_end_stream(),
                     Poll::Ready(_) => false,
                 };
-                if goes_on && end.is_some() && deadline.as_mut().is_some_and(|deadline| deadline.poll(cx).is_ready()) {
-                    finish(end, Outcome::Timeout);
+                if let Some(timed) = timed.as_mut().filter(|_| goes_on && end.is_some())
+                    && timed.deadline.poll(cx).is_ready()
+                {
+                    if let Some(end) = end.take() {
+                        end.cut(timed.is_clients());
+                    }
                     return Poll::Ready(Some(Err(Passed.into())));
                 }
                 let frame = ready!(frame);
+                if let Some(timed) = timed {
+                    timed.given();
+                }
                 match &frame {
                     None => finish(end, Outcome::Completed),
                     Some(Err(_)) => finish(end, Outcome::UpstreamReset),

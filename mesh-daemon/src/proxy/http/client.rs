@@ -64,6 +64,7 @@ impl Asking<'_> {
         mut early: Option<Fresh>,
         mut request: Request<Outgoing>,
     ) -> Result<(Response<Incoming>, Lease), Untaken> {
+        let (began, upload) = (Instant::now(), request.body().upload());
         let mut tries = 0;
         loop {
             let fresh = tries >= POOL_STALE_TRIES;
@@ -72,7 +73,8 @@ impl Asking<'_> {
                 Err(why) => return Err(Untaken::Whole(request, why)),
             };
             let Some(sent) = self.in_time(lease.send(request)).await else {
-                return Err(Untaken::Sent(self.late(to)));
+                let is_clients = upload.is_some_and(|upload| upload.held_up_since(began));
+                return Err(Untaken::Sent(self.late(to, is_clients)));
             };
             let mut error = match sent {
                 Ok(response) => return Ok((response, lease)),
@@ -117,9 +119,14 @@ impl Asking<'_> {
         }
     }
 
-    fn late(&self, to: &Attempt) -> Failure {
+    /// `is_clients`: the time went by in waiting for the request's body.
+    fn late(&self, to: &Attempt, is_clients: bool) -> Failure {
         let field = self.answered_by.map_or(TimeoutField::Request, |(_, field)| field);
-        Failure::Timeout(field, to.address())
+        if is_clients {
+            Failure::Stalled(field)
+        } else {
+            Failure::Timeout(field, to.address())
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod send;
 pub(super) mod client;
 pub(super) mod replay;
 mod deadline;
+mod held;
 mod body;
 mod grpc;
 mod answer;

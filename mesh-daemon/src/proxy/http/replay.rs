@@ -13,13 +13,21 @@ use http::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use thiserror::Error;
 
+use super::held::Upload;
+
 /// Bytes of a request's body, trailers counted, that are kept for retries; a longer one is sent once. What gRPC calls and most API requests fit
 /// into, and the same as one copy buffer: a thousand requests with a retry ahead hold 64 MiB at most.
 const REPLAY_BYTES: usize = 64 * 1024;
 
-/// A request's body on its way upstream.
-pub(in crate::proxy) enum Outgoing {
-    /// Sent once: nothing is kept.
+/// A request's body on its way upstream: one attempt's.
+pub(in crate::proxy) struct Outgoing {
+    body: Sent,
+    /// None where there is nothing to wait for.
+    upload: Option<Upload>,
+}
+
+enum Sent {
+    /// Once: nothing is kept.
     Plain(Incoming),
     /// One attempt's view of a body that may be sent again.
     Replay(Replay),
@@ -278,12 +286,31 @@ where
     }
 }
 
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = BodyError;
+impl Outgoing {
+    /// A body that is sent once.
+    pub(super) fn plain(body: Incoming) -> Self {
+        Self::new(Sent::Plain(body))
+    }
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
+    /// A body that may be sent again.
+    pub(super) fn replay(body: Replay) -> Self {
+        Self::new(Sent::Replay(body))
+    }
+
+    fn new(body: Sent) -> Self {
+        let upload = (!body.is_end_stream()).then(Upload::default);
+        Self { body, upload }
+    }
+
+    /// How long the client keeps it waiting, where it can.
+    pub(super) fn upload(&self) -> Option<Upload> {
+        self.upload.clone()
+    }
+}
+
+impl Sent {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
             Self::Plain(incoming) => {
                 let frame = ready!(Pin::new(incoming).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Client(error.into()))))
@@ -298,11 +325,28 @@ impl Body for Outgoing {
             Self::Replay(replay) => replay.is_end_stream(),
         }
     }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = self.body.poll(cx);
+        if let Some(upload) = &self.upload {
+            upload.polled(&frame);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Plain(incoming) => incoming.size_hint(),
-            Self::Replay(replay) => replay.size_hint(),
+        match &self.body {
+            Sent::Plain(incoming) => incoming.size_hint(),
+            Sent::Replay(replay) => replay.size_hint(),
         }
     }
 }

@@ -46,9 +46,9 @@ impl Retries {
         let keeps = settings.retry.is_some() && !is_upgrade && (is_idempotent || is_grpc);
         let (again, body) = if keeps {
             let (body, handle) = Replay::new(body);
-            (Again::Kept(parts.clone(), handle), Outgoing::Replay(body))
+            (Again::Kept(parts.clone(), handle), Outgoing::replay(body))
         } else {
-            (Again::Nothing, Outgoing::Plain(body))
+            (Again::Nothing, Outgoing::plain(body))
         };
         let retries = Self {
             settings: Arc::clone(settings),
@@ -101,7 +101,7 @@ impl Retries {
             Again::Nothing => return None,
             Again::Unsent(request) => request,
             Again::Kept(parts, handle) => {
-                let request = Request::from_parts(parts.clone(), Outgoing::Replay(handle.again()?));
+                let request = Request::from_parts(parts.clone(), Outgoing::replay(handle.again()?));
                 self.again = Again::Kept(parts, handle);
                 request
             }

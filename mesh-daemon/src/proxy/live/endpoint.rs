@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::latency::Latency;
+use super::latency::{Latency, PENALTY};
 use crate::proxy::{breaker::Breaker, limits::Gauge};
 
 /// What is known of one endpoint, of this node's own making.
@@ -49,12 +49,18 @@ impl EndpointLive {
 }
 
 impl EndpointLive {
-    /// A sample of the latency that no [`super::InFlight`] saw: a timeout counts with the time that was waited.
+    /// An attempt ended after so long without an answer, by the endpoint's own doing.
+    pub(in crate::proxy) fn failed(&self, after: Duration, now: Instant) {
+        self.latency.observe(after.max(PENALTY), now);
+    }
+
+    /// A sample of the latency that no [`super::InFlight`] saw.
+    #[cfg(test)]
     pub(in crate::proxy) fn observe(&self, latency: Duration, now: Instant) {
         self.latency.observe(latency, now);
     }
 
-    /// Time to the head of an answer: its moving average, faded to `now`; none before the first answer.
+    /// Time to the head of an answer: its moving average, faded to `now`, failures counted; none before the first of either.
     pub(in crate::proxy) fn latency(&self, now: Instant) -> Option<Duration> {
         self.latency.average(now)
     }

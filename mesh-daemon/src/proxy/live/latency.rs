@@ -17,6 +17,10 @@ pub(in crate::proxy) const DECAY: Duration = Duration::from_secs(10);
 /// among faster ones would never be measured. Requests that wait for its first answer raise it within a millisecond.
 pub(in crate::proxy) const UNKNOWN: Duration = Duration::from_micros(1);
 
+/// What a failure counts as, at least: a server that fails at once must not look like a fast one. Above what healthy servers take, so that it is left alone for
+/// about a minute beside those that answer within milliseconds ([`DECAY`]), and tried again where all are like it.
+pub(in crate::proxy) const PENALTY: Duration = Duration::from_secs(1);
+
 /// Bits of the packed word that hold the time: milliseconds, for two years. A difference counts as negative from half of that on.
 const STAMP_BITS: u32 = 36;
 const STAMP_MASK: u64 = (1 << STAMP_BITS) - 1;

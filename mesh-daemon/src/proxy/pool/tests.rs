@@ -36,7 +36,8 @@ async fn an_early_connection_takes_no_second_place() {
     let bench = Bench::new(&[address], PolicySpec::default());
     let attempt = bench.chooser(Purpose::Request).next().ok().unwrap();
     let socket = Arc::new(TcpStream::connect(address).await.unwrap());
-    let early = Fresh::new(socket, attempt.connection().ok().unwrap());
+    let permit = attempt.connection().ok().unwrap();
+    let early = Fresh { socket, permit };
     let slot = Rc::new(Slot::new());
     let dial = slot.dial(&bench.worker, bench.client.client.ip(), &attempt, Some(early));
     let places = || {

@@ -92,3 +92,16 @@ fn a_slow_server_gets_less_where_the_load_counts() {
         shop.behave("web-2", &WELL())
     });
 }
+
+/// To break off at once is not to be fast.
+#[test]
+fn a_server_that_resets_draws_no_requests_by_latency() {
+    captured(|shop| {
+        obey(shop, &["loadBalancer: {type: PeakEwma}"])?;
+        shop.behave("web-2", &json!({"reset": true}))?;
+        let answers = sequence(shop, &get(), 60)?;
+        let failed = answers.iter().filter(|who| who.starts_with("502")).count();
+        ensure!((1..10).contains(&failed), "{:?}", tally(&answers));
+        Ok(())
+    });
+}

@@ -1,12 +1,17 @@
 //! `circuitBreaker`: when it opens, what it lets through then, and when it closes.
 
 use anyhow::{Result, ensure};
-use mesh_tests::{bench::wait_for, client, daemon::HANG_GUARD, shop::Shop};
+use mesh_tests::{
+    bench::wait_for,
+    client,
+    daemon::HANG_GUARD,
+    shop::{Shop, WEB4},
+};
 use serde_json::json;
 
 use super::{
-    FOR_EVER, WELL, all_behave, another_client, ask, ask_counted, counted, counter, crowd, forget, get, is_servers,
-    obey, one_server, refused, sequence, tally,
+    FOR_EVER, Held, WELL, all_behave, another_client, ask, ask_counted, counted, counter, crowd, forget, get,
+    is_servers, obey, one_server, refused, sequence, tally,
 };
 use crate::captured;
 
@@ -197,5 +202,21 @@ fn pods_of_a_node_share_it_and_a_new_snapshot_keeps_it() {
         let (_, counts) = counted(shop, || sequence(shop, &get(), 6))?;
         ensure!(counts["web-1"] == 3, "{counts:?}");
         Ok(())
+    });
+}
+
+/// What went out before there was a breaker says nothing to it.
+#[test]
+fn a_request_from_before_the_policy_does_not_close_it() {
+    one_server(|shop| {
+        let held = Held::begin(shop, WEB4)?;
+        obey(
+            shop,
+            &[&format!("circuitBreaker: {{failureThreshold: 2, timeout: {FOR_EVER}}}")],
+        )?;
+        shop.behave("web-1", &json!({"status": 500}))?;
+        opens_after(shop, 2)?;
+        held.end()?;
+        refused(&ask(shop)?, "circuit_open")
     });
 }

@@ -10,6 +10,7 @@ mod limits;
 mod opaque;
 mod resilient;
 mod retry;
+mod stalling;
 mod standing;
 mod timeout;
 mod words;

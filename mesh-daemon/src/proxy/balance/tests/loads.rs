@@ -90,6 +90,27 @@ fn peak_ewma_tries_who_has_no_sample_and_believes_the_kernel() {
     assert_eq!(world.counts(&balancer, 3_000, |index| index != 0), [0, 3_000, 0]);
 }
 
+#[test]
+fn peak_ewma_leaves_one_alone_that_fails_at_once_and_for_a_time_only() {
+    let balancer = new(&LoadBalancer::PeakEwma, &equal(3));
+    let mut world = World::equal(3);
+    for endpoint in &world.endpoints[1..] {
+        endpoint.observe(10 * MS, world.now);
+    }
+    world.endpoints[0].failed(MS, world.now);
+    assert_eq!(world.counts(&balancer, 3_000, |_| true)[0], 0);
+    // 1 s has faded to 10 ms after 46 s, if the others are measured meanwhile
+    world.now += Duration::from_secs(50);
+    for endpoint in &world.endpoints[1..] {
+        endpoint.observe(10 * MS, world.now);
+    }
+    assert!(world.counts(&balancer, 3_000, |_| true)[0] > 0);
+    // one that took longer than that to fail counts with its own time
+    world.endpoints[1].failed(5_000 * MS, world.now);
+    world.endpoints[2].failed(MS, world.now);
+    assert_eq!(world.counts(&balancer, 3_000, |index| index != 0), [0, 0, 3_000]);
+}
+
 /// Clients that send one request each millisecond to servers that answer after a time of their own; time is turned by hand.
 struct Simulation {
     world: World,

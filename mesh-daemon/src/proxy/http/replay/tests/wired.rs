@@ -133,12 +133,12 @@ async fn retried(protocol: Protocol, length: bool) {
 
     let (read, one_frame) = oneshot::channel();
     let (mut upstream, mut got) = stalls(protocol, read).await;
-    let first = request(&head, Outgoing::Replay(first));
+    let first = request(&head, Outgoing::replay(first));
     task::spawn("attempt", async move { upstream.send(first).await.map(drop) });
     one_frame.await.unwrap();
 
     // the first attempt is not even cancelled
-    let second = request(&head, Outgoing::Replay(handle.again().unwrap()));
+    let second = request(&head, Outgoing::replay(handle.again().unwrap()));
     let (_, cut) = got.recv().await.unwrap();
     assert!(
         cut.is_err(),
@@ -197,7 +197,7 @@ async fn what_has_been_read_to_its_end_is_sent_again_as_it_was() {
             let mut next = Some(first);
             for _ in 0..3 {
                 let (mut upstream, mut got) = answers(protocol).await;
-                let sent = request(&head, Outgoing::Replay(next.take().unwrap()));
+                let sent = request(&head, Outgoing::replay(next.take().unwrap()));
                 upstream.send(sent).await.unwrap();
                 let (_, whole) = got.recv().await.unwrap();
                 let whole = whole.unwrap();
@@ -223,9 +223,9 @@ async fn broken(protocol: Protocol, kept: bool) {
     let (head, incoming) = requests.recv().await.unwrap().into_parts();
     let (first, handle) = if kept {
         let (first, handle) = Replay::new(incoming);
-        (Outgoing::Replay(first), Some(handle))
+        (Outgoing::replay(first), Some(handle))
     } else {
-        (Outgoing::Plain(incoming), None)
+        (Outgoing::plain(incoming), None)
     };
     let (read, one_frame) = oneshot::channel();
     let (mut upstream, mut got) = stalls(protocol, read).await;
