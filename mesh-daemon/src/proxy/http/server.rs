@@ -56,14 +56,8 @@ pub(in crate::proxy) async fn serve(
     let waits = Rc::clone(&waiting);
     let service = service_fn(move |request| {
         begins.notify_one();
-        waits.begins();
-        let waits = Rc::clone(&waits);
-        let exchange = exchange(Rc::clone(&client), request);
-        async move {
-            let response = exchange.await;
-            waits.ends();
-            Ok::<_, Infallible>(response)
-        }
+        let response = Rc::clone(&waits).whilst(exchange(Rc::clone(&client), request));
+        async { Ok::<_, Infallible>(response.await) }
     });
     let watched = Arc::clone(&socket);
     // until hyper shuts it down in order: an answer that is cut must not look complete to a client that reads to the end
@@ -120,12 +114,12 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn begins(&self) {
+    /// The next request, which waits until this answers.
+    async fn whilst<T>(self: Rc<Self>, answer: impl Future<Output = T>) -> T {
         self.requests.set(self.requests.get() + 1);
-    }
-
-    fn ends(&self) {
+        let answer = answer.await;
         self.answers.set(self.answers.get() + 1);
+        answer
     }
 
     fn request(&self) -> Option<u64> {
