@@ -68,7 +68,7 @@ fn of_each_attempt() {
         let (answer, served) = ask_counted(shop, &get())?;
         late(&answer)?;
         ensure!(
-            served == 1 && answer.text().contains("timeouts.backendRequest gives"),
+            served == 1 && answer.text().contains("`backendRequest`"),
             "{served}: {}",
             answer.text()
         );
@@ -95,7 +95,7 @@ fn of_each_attempt() {
         let (answer, served) = ask_counted(shop, &get())?;
         late(&answer)?;
         ensure!(
-            served == 2 && answer.text().contains("timeouts.request gives"),
+            served == 2 && answer.text().contains("`request`"),
             "{served}: {}",
             answer.text()
         );
