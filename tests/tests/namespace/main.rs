@@ -30,6 +30,7 @@ mod seen;
 mod source;
 mod spine;
 mod story;
+mod switching;
 mod transparency;
 mod tunnel;
 mod netlink;

@@ -1,14 +1,10 @@
 //! `limits`: what is beyond one is answered at once, while what is under way goes on.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{Ipv6Addr, TcpListener, TcpStream},
-    thread::{self, JoinHandle},
-};
+use std::{io::Write as _, net::TcpStream};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use mesh_tests::{
-    bench::{Netns, Options, wait_for},
+    bench::{Options, wait_for},
     client::{self, Load, Version},
     daemon::{DaemonOptions, HANG_GUARD},
     shop::{Shop, WEB4},
@@ -17,7 +13,12 @@ use mesh_tests::{
 use serde_json::json;
 
 use super::{Held, ask, counter, counts, get, is_servers, obey, one_server, refused, sequence, tally};
-use crate::{captured, seen::logged, tell};
+use crate::{
+    captured,
+    seen::logged,
+    switching::{head, switching_server},
+    tell,
+};
 
 /// Holds as many requests as the limit lets, is refused one more, and served again when they have ended.
 fn reaches(shop: &Shop, spec: &str, allowed: usize, reason: &str) -> Result<()> {
@@ -193,30 +194,6 @@ fn a_retry_is_not_in_its_own_way_at_the_endpoint() {
 /// Where [`switching_server`] listens.
 const SWITCH_PORT: u16 = 8092;
 
-/// A server that switches to a protocol that echoes, for so many connections, one after the other.
-fn switching_server(pod: &Netns, connections: usize) -> Result<JoinHandle<std::io::Result<()>>> {
-    let listener = pod.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, SWITCH_PORT)))??;
-    Ok(thread::spawn(move || {
-        for _ in 0..connections {
-            let (mut stream, _) = listener.accept()?;
-            head(&mut stream)?;
-            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")?;
-            std::io::copy(&mut stream.try_clone()?, &mut stream)?;
-        }
-        Ok(())
-    }))
-}
-
-/// What comes up to the empty line.
-fn head(stream: &mut TcpStream) -> std::io::Result<String> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte)?;
-        head.extend_from_slice(&byte);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
-}
-
 /// Asks for another protocol, and hands back what is answered.
 fn upgrade(shop: &Shop) -> Result<(TcpStream, String)> {
     let mut stream = tcp::connect(&shop.client.netns, WEB4)?;
@@ -228,7 +205,7 @@ fn upgrade(shop: &Shop) -> Result<(TcpStream, String)> {
 #[test]
 fn an_upgraded_connection_counts_to_its_end() {
     one_server(|shop| {
-        let server = switching_server(&shop.server("web-1")?.pod.netns, 2)?;
+        let server = switching_server(&shop.server("web-1")?.pod.netns, SWITCH_PORT, 2)?;
         let web = shop.services.get_mut("web").context("a shop has its Service")?;
         web.ports[0].target = SWITCH_PORT;
         shop.publish()?;

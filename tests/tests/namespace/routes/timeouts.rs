@@ -2,15 +2,12 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv6Addr, TcpListener, TcpStream},
-    thread::JoinHandle,
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use hyper::Method;
 use mesh_tests::{
-    bench::Netns,
     client::{self, AFTER_HEAD, Answer, Load, Version},
     shop::Shop,
     tcp,
@@ -18,6 +15,7 @@ use mesh_tests::{
 use serde_json::{Value, json};
 
 use super::{REASON, WEB, add_service, apply, ask, each_way, refused, routed, service, settle};
+use crate::switching::{head, switching_server};
 
 const ROUTE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -181,32 +179,10 @@ fn a_cut_body_of_http_1_ends_without_its_last_chunk_or_short_and_by_a_reset() {
 /// Where [`switching_server`] listens.
 const SWITCH_PORT: u16 = 8091;
 
-/// A server that switches one connection to a protocol that echoes, whatever it is asked.
-fn switching_server(pod: &Netns) -> Result<JoinHandle<std::io::Result<()>>> {
-    let listener = pod.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, SWITCH_PORT)))??;
-    Ok(std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept()?;
-        head(&mut stream)?;
-        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")?;
-        std::io::copy(&mut stream.try_clone()?, &mut stream)?;
-        Ok(())
-    }))
-}
-
-/// What comes up to the empty line.
-fn head(stream: &mut TcpStream) -> std::io::Result<String> {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte)?;
-        head.extend_from_slice(&byte);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
-}
-
 #[test]
 fn an_upgraded_connection_has_no_timeout() {
     with_route(|shop| {
-        let server = switching_server(&shop.server("web-1")?.pod.netns)?;
+        let server = switching_server(&shop.server("web-1")?.pod.netns, SWITCH_PORT, 1)?;
         let mut one = service(shop, "one", 1, &["web-1"])?;
         one.ports[0].target = SWITCH_PORT;
         shop.services.insert("one".to_owned(), one);
