@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 
 use super::{
     Worker,
-    breaker::{Admission, State, Verdict},
+    breaker::{Admission, Verdict},
     http::hash_key,
     identify::Connection,
     limits::Permit,
@@ -402,7 +402,7 @@ impl Attempt {
         }
         let now = Instant::now();
         if let Some(AttemptEnd::ConnectFailure | AttemptEnd::Reset | AttemptEnd::Timeout) = end {
-            at.in_flight.endpoint().failed(now.duration_since(at.started), now);
+            at.in_flight.failed(now);
         }
         let breaker = breaker_of(&at.group.upstream);
         let failed = breaker.is_some_and(|breaker| end.is_some_and(|end| end.is_in(&breaker.failure_on)));
@@ -451,14 +451,9 @@ fn admit(worker: &Worker, group: &Group, endpoint: &EndpointLive, now: Instant) 
     let admission = endpoint.breaker.admit(breaker_of(&group.upstream), now)?;
     if let Some(transition) = admission.transition() {
         let metrics = &worker.shared.metrics;
-        let reason = if transition.to == State::Closed {
-            POLICY_GONE
-        } else {
-            "timeout_over"
-        };
         metrics
             .upstream
-            .moved(&group.upstream, endpoint.address, transition, reason);
+            .moved(&group.upstream, endpoint.address, transition, "timeout_over");
     }
     Some(admission)
 }

@@ -11,7 +11,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     balance::Balancer,
-    breaker::{self, Admission, State, Transition},
+    breaker::{self, State, Transition},
 };
 use crate::model::{Snapshot, Upstream};
 
@@ -77,10 +77,9 @@ impl Tables {
 
     /// Closes what was open of upstreams whose policy breaks no circuits any more, at once and not with their next request, and tells each.
     pub(super) fn forgive(&self, previous: &Self, mut tell: impl FnMut(&Upstream, SocketAddr, Transition)) {
-        let now = Instant::now();
         for group in self.groups() {
             if previous.group(&group.upstream).is_none() {
-                group.forgive(now, &mut tell);
+                group.forgive(&mut tell);
             }
         }
     }
@@ -93,17 +92,12 @@ impl Tables {
 
 impl Group {
     /// Without a policy that breaks circuits none is open.
-    fn forgive(&self, now: Instant, tell: &mut impl FnMut(&Upstream, SocketAddr, Transition)) {
+    fn forgive(&self, tell: &mut impl FnMut(&Upstream, SocketAddr, Transition)) {
         if self.upstream.spec().is_some_and(|spec| spec.circuit_breaker.is_some()) {
             return;
         }
-        for endpoint in self
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.breaker.state() != State::Closed)
-        {
-            let admission = endpoint.breaker.admit(None, now);
-            if let Some(transition) = admission.as_ref().and_then(Admission::transition) {
+        for endpoint in &*self.endpoints {
+            if let Some(transition) = endpoint.breaker.forget() {
                 tell(&self.upstream, endpoint.address, transition);
             }
         }

@@ -79,7 +79,7 @@ impl Breaker {
         }
         self.core.with(|machine| {
             let admitted = machine.admit(settings, now);
-            let is_trial = machine.phase().state() == State::HalfOpen;
+            let is_trial = settings.is_some() && machine.phase().state() == State::HalfOpen;
             admitted.era.map(|era| Admission {
                 era,
                 transition: admitted.transition,
@@ -101,13 +101,23 @@ impl Breaker {
         now: Instant,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Transition> {
+        // who knows no settings counts nothing, and gives back what it has by its end
+        settings?;
         admission.place = None;
-        let is_news = verdict == Verdict::Failure && settings.is_some();
+        let is_news = verdict == Verdict::Failure;
         if !is_news && matches!(self.core.glance.look(), Look::Closed { clean: true, .. }) {
             return None;
         }
         self.core
             .with(|machine| machine.settle(settings, admission.era, verdict, now, may_eject))
+    }
+
+    /// Nobody asks for it any more: closed, and nothing counted.
+    pub(super) fn forget(&self) -> Option<Transition> {
+        match self.core.glance.look() {
+            Look::Closed { clean: true, .. } => None,
+            _ => self.core.with(Machine::forget),
+        }
     }
 
     /// Its state. Takes no lock. An endpoint is ejected while this is not [`State::Closed`].

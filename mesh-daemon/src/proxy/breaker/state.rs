@@ -41,6 +41,11 @@ pub(in crate::proxy) struct Transition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Era(pub u64);
 
+impl Era {
+    /// None of the machine's: of an attempt that counts nowhere.
+    const NOWHERE: Self = Self(u64::MAX);
+}
+
 /// What a machine remembers in each state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -78,13 +83,12 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// An attempt asks to go through. Without settings everything does, and what was known of the endpoint is forgotten.
+    /// An attempt asks to go through. One that knows no settings does, and changes nothing: it may have been planned before there were any.
     pub(super) fn admit(&mut self, settings: Option<&CircuitBreaker>, now: Instant) -> Admitted {
         let Some(settings) = settings else {
-            let transition = self.forget();
             return Admitted {
-                era: Some(self.era),
-                transition,
+                era: Some(Era::NOWHERE),
+                transition: None,
             };
         };
         let transition = self.phase.is_due(settings, now).then(|| self.enter(Phase::ON_TRIAL));
@@ -103,13 +107,11 @@ impl Machine {
         now: Instant,
         may_eject: impl FnOnce() -> bool,
     ) -> Option<Transition> {
-        // before anything else: also what went out under no settings, or goes on beyond them, knows only its own era
+        // before anything else: also what goes on beyond its settings knows only its own era
         if era != self.era {
             return None;
         }
-        let Some(settings) = settings else {
-            return self.forget();
-        };
+        let settings = settings?;
         let next = match &mut self.phase {
             Phase::Closed { failures } => after_attempt(failures, settings, verdict, now, may_eject),
             Phase::HalfOpen { trials, successes } => after_trial(trials, successes, settings, verdict, now),
@@ -148,14 +150,14 @@ impl Machine {
         }
     }
 
-    /// There are no settings: closed, and nothing counted, whatever was.
-    fn forget(&mut self) -> Option<Transition> {
+    /// There are no settings any more: closed, and nothing counted, whatever was. What is under way still counts for nothing.
+    pub(super) fn forget(&mut self) -> Option<Transition> {
         let fresh = Phase::Closed { failures: 0 };
-        if self.phase.state() != State::Closed {
-            return Some(self.enter(fresh));
+        if self.phase == fresh {
+            return None;
         }
-        self.phase = fresh;
-        None
+        let transition = self.enter(fresh);
+        (transition.from != transition.to).then_some(transition)
     }
 
     fn enter(&mut self, phase: Phase) -> Transition {

@@ -28,7 +28,8 @@ fn settings() -> CircuitBreaker {
 
 /// A life of one breaker, told in words: `@5` turns the clock to 5 ms; `ok`, `fail` and `neither` are attempts that are let through and end at once, `kept` is a
 /// failure that may not eject; `no` is an attempt that is not let through; `+a` one that is and goes on, `-a:ok` ends it, `~a` drops it;
-/// `threshold:2`, `successes:1`, `timeout:50`, `places:2` change the settings, `off` and `on` take them away and bring them back; `=open` looks at the state.
+/// `threshold:2`, `successes:1`, `timeout:50`, `places:2` change the settings, `off` and `on` take them away and bring them back;
+/// from `blind` to `on` attempts know none, since they were planned before there were any; `=open` looks at the state.
 struct Life {
     breaker: Breaker,
     settings: CircuitBreaker,
@@ -88,8 +89,11 @@ impl Life {
             self.set(field, value.parse().unwrap());
         } else if word == "no" {
             assert!(self.admit().is_none(), "it is let through in {story}");
-        } else if matches!(word, "on" | "off") {
+        } else if matches!(word, "on" | "off" | "blind") {
             self.is_on = word == "on";
+            if word == "off" {
+                self.transitions.extend(self.breaker.forget());
+            }
         } else {
             let admission = self.admit();
             let admission = admission.unwrap_or_else(|| panic!("{word} is not let through in {story}"));
@@ -183,8 +187,13 @@ fn lives_of_a_breaker() {
         "fail fail fail @100 +a =half_open off -a:fail =closed on fail fail =closed",
         "fail fail fail @100 +a off +b =closed on ~a -b:ok fail fail =closed fail =open",
         // what went out before there were settings ends after the breaker has opened
-        "off +a on fail fail fail =open off -a:ok on =open no",
-        "off +a on fail fail fail @100 +b =half_open off -a:ok on =half_open no -b:ok ok =closed",
+        "blind +a on fail fail fail =open blind -a:ok on =open no",
+        "blind +a on fail fail fail @100 +b =half_open blind -a:ok on =half_open no -b:ok ok =closed",
+        // or begins even then
+        "fail fail fail =open blind ok on =open no",
+        "fail fail fail =open blind +a on -a:ok =open no",
+        "fail fail fail @100 +b =half_open blind ok +a ~a fail on =half_open no -b:ok ok =closed",
+        "fail fail fail @100 +a =half_open blind -a:ok on =half_open ok ok =closed",
     ] {
         let life = Life::tell(story);
         let ends = life.transitions.windows(2).map(|pair| (pair[0].to, pair[1].from));

@@ -1,6 +1,12 @@
 //! Headers that belong to one hop and end here (RFC 9110, 7.6.1), and what is said in their place.
 
-use http::{Version, request::Parts};
+use std::net::SocketAddr;
+
+use http::{
+    Method, Uri, Version,
+    request::Parts,
+    uri::{Authority, Scheme},
+};
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 
 use crate::proxy::detect::Protocol;
@@ -9,11 +15,19 @@ use crate::proxy::detect::Protocol;
 const HTTP_UPGRADES: [&str; 3] = ["h2c", "h2", "http"];
 
 /// Makes `Host` say what the target's authority does, where there is one: a proxy has to (RFC 9112, 3.2.2), and of HTTP/2 `:authority` is enough (RFC 9113,
-/// 8.3.1). Rules are matched by that authority, and the server must not see another one.
-pub(super) fn host(head: &mut Parts) {
+/// 8.3.1). Rules are matched by that authority, and the server must not see another one. A request of HTTP/2 without one gets that of its `Host`, or else
+/// the address that it was sent to: hyper's client sends none without.
+pub(super) fn host(head: &mut Parts, destination: SocketAddr) {
     let Some(authority) = head.uri.authority() else {
+        if head.version == Version::HTTP_2 {
+            adopt(head, destination);
+        }
         return;
     };
+    // a path without its slash looks like an authority
+    if head.uri.scheme().is_none() && head.method != Method::CONNECT {
+        return;
+    }
     let host = authority.as_str();
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     if head.version == Version::HTTP_2 {
@@ -21,6 +35,17 @@ pub(super) fn host(head: &mut Parts) {
     } else if let Ok(host) = HeaderValue::from_str(host) {
         head.headers.insert(HOST, host);
     }
+}
+
+/// Gives a target its authority.
+fn adopt(head: &mut Parts, destination: SocketAddr) {
+    let host = head.headers.remove(HOST);
+    let said = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let authority = said.or_else(|| Authority::try_from(destination.to_string()).ok());
+    let mut target = std::mem::take(&mut head.uri).into_parts();
+    target.scheme = Some(Scheme::HTTP);
+    target.authority = authority;
+    head.uri = Uri::from_parts(target).unwrap_or_default();
 }
 
 /// Takes back a client's offer to go on in another version of HTTP on the same connection: it may be ignored, and is deprecated (RFC 9113, 3.1). What an
@@ -200,8 +225,10 @@ mod tests {
 
     #[test]
     fn host_is_the_targets_authority() {
+        let destination = SocketAddr::from(([10, 96, 0, 10], 80));
         for (version, method, target, host, expected) in [
             (Version::HTTP_11, "GET", "http://web/x", Some("evil"), Some("web")),
+            (Version::HTTP_11, "GET", "foo", Some("web"), Some("web")),
             (
                 Version::HTTP_11,
                 "GET",
@@ -213,15 +240,31 @@ mod tests {
             (Version::HTTP_11, "GET", "/x", Some("web"), Some("web")),
             (Version::HTTP_10, "GET", "/x", None, None),
             (Version::HTTP_2, "GET", "http://web/x", Some("evil"), None),
-            (Version::HTTP_2, "GET", "/x", Some("web"), Some("web")),
         ] {
             let request = http::Request::builder().version(version).method(method).uri(target);
             let (mut head, ()) = request.body(()).unwrap().into_parts();
             head.headers
                 .extend(host.map(|host| (HOST, HeaderValue::from_static(host))));
-            super::host(&mut head);
+            super::host(&mut head, destination);
             let hosts: Vec<_> = head.headers.get_all(HOST).iter().collect();
             assert_eq!(hosts, Vec::from_iter(expected), "{version:?} {target} {host:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_of_http2_has_an_authority() {
+        for (host, expected) in [
+            (Some("web:81"), "http://web:81/x?a=b"),
+            (Some("no authority"), "http://[fd96::10]:80/x?a=b"),
+            (None, "http://[fd96::10]:80/x?a=b"),
+        ] {
+            let request = http::Request::builder().version(Version::HTTP_2).uri("/x?a=b");
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            head.headers
+                .extend(host.map(|host| (HOST, HeaderValue::from_static(host))));
+            super::host(&mut head, "[fd96::10]:80".parse().unwrap());
+            assert_eq!(head.uri.to_string(), expected, "{host:?}");
+            assert!(!head.headers.contains_key(HOST), "{host:?}");
         }
     }
 

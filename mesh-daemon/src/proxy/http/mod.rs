@@ -63,7 +63,7 @@ async fn exchange(client: Rc<Client>, mut request: Request<Incoming>) -> Respons
     let Client { worker, connection, .. } = &*client;
     let upgrade = upgrade::asked(&mut request);
     let (mut head, body) = request.into_parts();
-    headers::host(&mut head);
+    headers::host(&mut head, connection.destination);
     let early = client.early.take();
     // not those of the early dial: it may be hours old
     let tables = worker.shared.tables.load_full();

@@ -21,7 +21,7 @@ use crate::{
         dial,
         identify::Connection,
         metrics::Retried,
-        outcome::{Failure, TimeoutField},
+        outcome::{Failure, Limit, TimeoutField},
         pool::{Fresh, Lease},
         report::Exchange,
         route::Plan,
@@ -124,8 +124,9 @@ impl Sending<'_> {
                 Ok(answer) => (Ok(answer), true),
                 Err(Untaken::Sent(failure)) => (Err(failure), true),
                 Err(Untaken::Whole(whole, failure)) => {
-                    // nothing was sent: another endpoint is no retry
-                    if let Some(next) = self.pass_on(&mut chooser) {
+                    // nothing was sent: another endpoint is no retry. None has a connection where the whole Service has none left
+                    let is_full = matches!(failure, Failure::Overflow(Limit::Connections));
+                    if !is_full && let Some(next) = self.pass_on(&mut chooser) {
                         (attempt, fresh, request) = (next, None, whole);
                         continue;
                     }

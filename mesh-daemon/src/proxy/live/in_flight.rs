@@ -45,6 +45,12 @@ impl InFlight {
         }
     }
 
+    /// It ended by the endpoint's own doing. How long an answer went on that had begun says nothing of the endpoint's latency.
+    pub(in crate::proxy) fn failed(&self, now: Instant) {
+        let waited = self.waiting.map(|since| now.saturating_duration_since(since));
+        self.endpoint.failed(waited.unwrap_or_default(), now);
+    }
+
     /// To whom.
     pub(in crate::proxy) fn endpoint(&self) -> &Arc<EndpointLive> {
         &self.endpoint
@@ -103,5 +109,25 @@ mod tests {
         drop(request);
         assert!(endpoint.cost(later) < 0.001);
         assert_eq!(endpoint.latency(later), None);
+    }
+
+    #[test]
+    fn what_breaks_before_its_answer_counts_with_its_time_and_after_it_with_none() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(3600);
+        for (is_answered, expected_s) in [(false, 3600), (true, 1)] {
+            let endpoint = Arc::new(EndpointLive::new(SocketAddr::from(([10, 0, 0, 1], 80)), start));
+            let mut request = InFlight::request(&endpoint, None, start).unwrap();
+            if is_answered {
+                request.answered(start + Duration::from_millis(5));
+            }
+            request.failed(later);
+            let latency = endpoint.latency(later).unwrap();
+            let expected = Duration::from_secs(expected_s);
+            assert!(
+                latency.abs_diff(expected) < expected / 1000,
+                "{is_answered}: {latency:?}"
+            );
+        }
     }
 }
