@@ -3,7 +3,7 @@
 //! Left to the caller: what counts as a failure (`failureOn`), which endpoints are asked at all, panic mode (`whenAllOpen`; an attempt that goes to an open
 //! endpoint in panic has no [`Admission`], and nothing is told of it), and the metrics. Those are `weft_circuit_breaker_state`, from [`Breaker::state`],
 //! and `weft_ejections_total`, one for each [`Transition`] to [`State::Open`], with the class of the failure that caused it as reason. Transitions come out
-//! in two places: [`Admission::transition`] (open to half open; to closed where the policy is gone) and [`Breaker::settle`].
+//! in three places: [`Admission::transition`] (open to half open), [`Breaker::settle`], and [`Breaker::forget`] (to closed, where the policy is gone).
 
 mod glance;
 mod state;
@@ -46,7 +46,7 @@ pub(super) struct Admission {
 /// A breaker as people see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct View {
-    /// Stays [`State::Open`] after the timeout, until an attempt asks. Without settings the word is stale, until an attempt asks too.
+    /// Stays [`State::Open`] after the timeout, until an attempt asks.
     pub state: State,
     /// Failures in a row, while closed.
     pub failures: u32,
